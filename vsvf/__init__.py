@@ -1,0 +1,1 @@
+"""vsvf: diffusion-model ODE solvers as data."""

@@ -1,0 +1,32 @@
+"""Errors that only show while marching; bad arguments are plain ValueError or TypeError."""
+
+from __future__ import annotations
+
+
+class VsvfError(RuntimeError):
+    """Base class of what can go wrong while a plan is marched."""
+
+
+class NonFiniteError(VsvfError):
+    """A prediction or a state is NaN or infinite."""
+
+
+class ConvergenceError(VsvfError):
+    """A fixed-point iteration did not reach its tolerance within its cap."""
+
+    def __init__(self, message: str, residual: float, iterations: int) -> None:
+        super().__init__(message)
+        self.residual = residual
+        self.iterations = iterations
+
+
+class FixedPointOverflowError(VsvfError):
+    """An integer state would leave the range of int64."""
+
+
+class StateFileError(VsvfError):
+    """A state file is damaged, or belongs to another grid, formula or arithmetic."""
+
+
+class ZeroStabilityWarning(UserWarning):
+    """A formula that amplifies perturbations without bound is about to be marched."""

@@ -1,0 +1,84 @@
+"""The published methods, each one function that returns its coefficients as data.
+
+`by_name("belm(2)")` reads the names that formulas carry; `METHODS` lists a representative of every family, which tests,
+tables and plots run through.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+
+from vsvf.formula import Formula
+from vsvf.formulas.adams import adams_bashforth, adams_moulton, ddim, deis
+from vsvf.formulas.bdf import bdf
+from vsvf.formulas.bdia import bdia
+from vsvf.formulas.belm import belm
+from vsvf.formulas.coupled import edict, mccallum_foster
+from vsvf.formulas.dpm_solver import dpm_solver_pp
+
+CONSTRUCTORS: dict[str, Callable[..., Formula]] = {
+    "ddim": ddim,
+    "adams_bashforth": adams_bashforth,
+    "deis": deis,
+    "adams_moulton": adams_moulton,
+    "bdf": bdf,
+    "dpm_solver_pp": dpm_solver_pp,
+    "belm": belm,
+    "bdia": bdia,
+    "edict": edict,
+    "mccallum_foster": mccallum_foster,
+}
+
+METHODS: tuple[str, ...] = (
+    "ddim",
+    *(f"adams_bashforth({k})" for k in (2, 3, 4)),
+    *(f"deis({k})" for k in (2, 3)),
+    *(f"adams_moulton({k})" for k in (1, 2, 3)),
+    *(f"bdf({k})" for k in (1, 2, 3, 4, 5, 6)),
+    "dpm_solver_pp(2)",
+    "dpm_solver_pp(3)",
+    "belm(2)",
+    "belm(3)",
+    "bdia(1)",
+    "bdia(0.5)",
+    "edict(0.93)",
+    "mccallum_foster(0.999)",
+)
+
+
+def by_name(name: str) -> Formula:
+    """The formula of a name such as "ddim", "belm(2)", "bdia(0.5)"; a bare family name takes the family's default.
+
+    Raises:
+        ValueError: an unknown family, or arguments that the family refuses.
+    """
+    match = re.fullmatch(r"\s*([a-z_]+)\s*(?:\((.*)\))?\s*", str(name))
+    if match is None or match[1] not in CONSTRUCTORS:
+        raise ValueError(f"formula {name!r} is not known; choose from {', '.join(CONSTRUCTORS)}, as in 'belm(2)'")
+    try:
+        arguments = ast.literal_eval(f"({match[2]},)") if match[2] and match[2].strip() else ()
+    except (SyntaxError, ValueError):
+        raise ValueError(f"formula {name!r}: the arguments in parentheses must be numbers") from None
+    try:
+        return CONSTRUCTORS[match[1]](*arguments)
+    except TypeError:
+        raise ValueError(f"formula {name!r}: {match[1]} takes other arguments, see help(vsvf.formulas.{match[1]})") from None
+
+
+__all__ = [
+    "CONSTRUCTORS",
+    "METHODS",
+    "adams_bashforth",
+    "adams_moulton",
+    "bdf",
+    "bdia",
+    "belm",
+    "by_name",
+    "ddim",
+    "deis",
+    "dpm_solver_pp",
+    "edict",
+    "mccallum_foster",
+]

@@ -143,20 +143,25 @@ class Grid:
 def _table_timesteps(schedule: Schedule, steps: int, spacing: str, final: str, steps_offset: int) -> Array:
     if schedule.table is None:
         raise ValueError(f"spacing={spacing!r} needs a schedule with a table of timesteps; {schedule.name} has none")
-    table = schedule.table
-    reaches_zero = spacing == "linspace" or (spacing == "leading" and steps_offset == 0)
-    drawn = steps + 1 if final == "smallest" and reaches_zero else steps
-    if drawn > table:
-        raise ValueError(f"steps={steps} is too many for a table of {table} timesteps")
-    if spacing == "leading":
-        times = np.arange(drawn) * (table // drawn) + float(steps_offset)
-    elif spacing == "linspace":
-        times = np.round(np.linspace(0.0, table - 1.0, drawn)) if drawn > 1 else np.array([0.0])
-    else:
-        times = np.sort(np.round(np.arange(table, 0, -table / drawn)) - 1.0)[-drawn:]
+    if steps_offset and spacing != "leading":
+        raise ValueError(f"steps_offset goes with spacing='leading', not {spacing!r}")
+    times = _drawn_timesteps(schedule.table, steps, spacing, steps_offset)
     if final == "zero":
         return np.concatenate([[-1.0], times])
-    return times if reaches_zero else np.concatenate([[0.0], times])
+    if times[0] > 0.0:
+        return np.concatenate([[0.0], times])
+    return _drawn_timesteps(schedule.table, steps + 1, spacing, steps_offset)  # they reach t = 0 by themselves
+
+
+def _drawn_timesteps(table: int, count: int, spacing: str, steps_offset: int) -> Array:
+    """`count` increasing timesteps, those of diffusers' DDIMScheduler."""
+    if count > table:
+        raise ValueError(f"a table of {table} timesteps is too short for {count} different ones: take fewer steps")
+    if spacing == "leading":
+        return np.arange(count) * (table // count) + float(steps_offset)
+    if spacing == "linspace":
+        return np.round(np.linspace(0.0, table - 1.0, count))
+    return np.sort(np.round(np.arange(table, 0, -table / count)) - 1.0)[-count:]
 
 
 def _continuous_nodes(low: float, high: float, steps: int, spacing: str, final: str, rho: float) -> Array:

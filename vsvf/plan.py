@@ -110,7 +110,7 @@ class Plan:
         """
         if not self.backward_solvable:
             row = int(np.flatnonzero(self.a[:, -1] == 0.0)[0])
-            raise ValueError(f"{self.name}: a_{self.steps} = 0 in row {row}, no row of this plan can be solved for its oldest state")
+            raise ValueError(f"{self.name} cannot be solved for its oldest state: a_{self.steps} = 0 in row {row}")
         oldest = self.a[:, -1:]
         a = np.concatenate([-self.a[:, -2::-1] if self.steps > 1 else self.a[:, :0], np.ones_like(oldest)], axis=1) / oldest
         c = -self.c[:, ::-1] / oldest

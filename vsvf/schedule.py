@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from scipy.interpolate import CubicSpline, PchipInterpolator
 
 Array = np.ndarray
 
@@ -95,6 +94,8 @@ class Schedule:
         Raises:
             ValueError: not one-dimensional, outside [0, 1], or not strictly decreasing.
         """
+        from scipy.interpolate import CubicSpline, PchipInterpolator  # here, since it takes long to import
+
         table = _as_array(alphas_cumprod)
         if table.ndim != 1 or len(table) < 2:
             raise ValueError(f"alphas_cumprod must be one-dimensional with at least 2 entries, got shape {table.shape}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import gammainc
 
 from vsvf.formula import LinearMultistep
 from vsvf.formulas import lagrange
@@ -68,6 +67,8 @@ def deis(k: int) -> LinearMultistep:
     With u = log(s/s_1) <= 0, int u^n ds = s_1 (-1)^{n+1} n! P(n+1, log(s_1/s_0)), P the regularised incomplete gamma
     function: accurate for small steps, and finite down to s_0 = 0. Source: Zhang & Chen, ICLR 2023.
     """
+    from scipy.special import gammainc  # here, since it takes long to import
+
     k = whole_number("k", k, 1, 6)
 
     def function(nodes: Array, alpha: Array) -> tuple[Array, Array]:

@@ -10,14 +10,19 @@ from vsvf.formulas.checks import whole_number
 Array = np.ndarray
 
 
-def dpm_solver_pp(order: int = 2) -> LinearMultistep:
-    """Multistep DPM-Solver++ (order 1, 2 = 2M, or 3 = 3M). With lambda = -log sigma_bar and the data predictions
+def dpm_solver_pp(order: int = 2, corrected: bool = False) -> LinearMultistep:
+    """Multistep DPM-Solver++ with 1, 2 (2M) or 3 (3M) data predictions. With lambda = -log sigma_bar and the data predictions
     m_j = x_bar_j - sigma_bar_j eps_bar_j,
 
         x_bar_{i-1} = e^{-h} x_bar_i + (1 - e^{-h}) m_0 + phi_1 D_1 + phi_2 D_2,   h = lambda_{i-1} - lambda_i,
 
     D_1, D_2 divided differences of the m_j, so that x_bar_j and eps_bar_j enter linearly. Order 2: D_1 = (m_0 - m_1)/r_0
-    weighted by (1 - e^{-h})/2. Where s_0 = 0, h is infinite and the row falls back to order 1 (as diffusers does at a final
+    weighted by (1 - e^{-h})/2.
+
+    The published 3M row, which all implementations share, gives D_2 = (D_10 - D_11)/(r_0 + r_1) ~ h^2 m''/2 the weight
+    phi_2 = (e^{-h} - 1 + h)/h^2 - 1/2 that belongs to h^2 m'': it is of order 2. `corrected` doubles that term: order 3.
+
+    Where s_0 = 0, h is infinite and the row falls back to order 1 (as diffusers does at a final
     sigma of zero). Source: Lu et al., DPM-Solver++, 2022.
     """
     k = whole_number("order", order, 1, 3)
@@ -43,7 +48,7 @@ def dpm_solver_pp(order: int = 2) -> LinearMultistep:
             d1 = newer + (r0 / (r0 + r1))[..., None] * (newer - older)
             d2 = (newer - older) / (r0 + r1)[..., None]
             phi1, phi2 = _phi(h)
-            m += phi1[..., None] * d1 - phi2[..., None] * d2
+            m += phi1[..., None] * d1 - (2.0 if corrected else 1.0) * phi2[..., None] * d2
         if k > 1:
             m[first_order] = np.eye(k)[0]
         a = m.copy()
@@ -51,7 +56,9 @@ def dpm_solver_pp(order: int = 2) -> LinearMultistep:
         c = np.concatenate([np.zeros((*h.shape, 1)), -m * nodes[..., 1:]], axis=-1)
         return a, c
 
-    return LinearMultistep(f"dpm_solver_pp({k})", k, k, function, "Lu et al. 2022", dpm_solver_pp)
+    third = k == 3 and bool(corrected)
+    name = "dpm_solver_pp(3, True)" if third else f"dpm_solver_pp({k})"
+    return LinearMultistep(name, k, 3 if third else min(k, 2), function, "Lu et al. 2022", dpm_solver_pp)
 
 
 def _phi(h: Array) -> tuple[Array, Array]:

@@ -1,0 +1,10 @@
+"""Predictors: what gives eps at a state."""
+
+from __future__ import annotations
+
+from vsvf.predictors.base import ClosedForm, Predictor
+from vsvf.predictors.digits import digits
+from vsvf.predictors.guidance import Guided
+from vsvf.predictors.mixture import from_ode, gaussian_mixture, ideal_denoiser
+
+__all__ = ["ClosedForm", "Guided", "Predictor", "digits", "from_ode", "gaussian_mixture", "ideal_denoiser"]

@@ -1,0 +1,39 @@
+"""The embedded predictor: a small class-conditional network of handwritten digits that comes with the package."""
+
+from __future__ import annotations
+
+import torch
+
+from vsvf.predictors.base import Predictor
+from vsvf.predictors.digits_network import load_digits_network
+from vsvf.predictors.guidance import Guided
+from vsvf.schedule import Schedule
+
+NULL_LABEL = 10
+
+
+def digits(
+    label: int | torch.Tensor | None = None,
+    guidance: float | torch.Tensor = 1.0,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> Predictor:
+    """The embedded network: MNIST digits, x of shape (B, 1, 28, 28), images in [-1, 1], DDPM-linear schedule.
+
+    Args:
+        label: the class asked for, 0 … 9: an int, or (B,) integers; None for no class.
+        guidance: classifier-free guidance scale w in eps_null + w (eps_label - eps_null); a float or (B,).
+        dtype: the network's own dtype (float64, float32, bfloat16, float16), whatever the solver's.
+        device: where the network is put.
+
+    Raises:
+        ValueError: a label outside 0 … 9.
+    """
+    labels = torch.as_tensor(NULL_LABEL if label is None else label, dtype=torch.int64).reshape(-1)
+    if label is not None and not bool(((labels >= 0) & (labels <= 9)).all()):
+        raise ValueError(f"label must be a digit from 0 to 9, got {label}")
+    network = load_digits_network().to(device=device, dtype=dtype)
+    null = torch.tensor([NULL_LABEL])
+    scale = 1.0 if label is None else guidance
+    return Predictor(Guided(network, labels, null, scale), Schedule.linear(), "epsilon", dtype=dtype)

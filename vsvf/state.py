@@ -1,0 +1,135 @@
+"""States: the k newest states of a march, where they stand, and how they came there. The latent of a k-step method."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+
+from vsvf.errors import StateFileError
+
+FORMAT = "vsvf-state-1"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a state besides its numbers.
+
+    Attributes:
+        formula, fingerprint: name and SHA-256 of the plan that it belongs to.
+        window: index of the oldest state (in sampling order) among the plan's states; 0 at the noise end.
+        node: index of the grid node reached, N at the noise end, 0 at the data end.
+        sigma_bar: of that node.
+        direction: "sampling" or "inversion", how it was reached.
+        image: which of the k states is the image (or noise).
+        arithmetic: the numbers used, as in `sample(arithmetic=…)`.
+        starter: the starter used, "" when the march went on from a state.
+        nfe: evaluations of eps in the march that made it.
+        residual: of an iterative inverse, the last relative change; 0 for explicit marches.
+    """
+
+    formula: str
+    fingerprint: str
+    window: int
+    node: int
+    sigma_bar: float
+    direction: str
+    image: int
+    arithmetic: str
+    starter: str = ""
+    nfe: int = 0
+    residual: float = 0.0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class State:
+    """k consecutive states of a march, (k, B, …), oldest first in sampling order, in the predictor's scale x = alpha x_bar.
+
+    `sample` and `invert` go on from a state as if they had never stopped; a bidirectionally explicit method returns from it
+    exactly (to rounding).
+    """
+
+    values: torch.Tensor
+    record: Record
+
+    @property
+    def x(self) -> torch.Tensor:
+        """The image (or the noise), (B, …)."""
+        return self.values[self.record.image]
+
+    @property
+    def nfe(self) -> int:
+        """Number of function evaluations of the march that made this state."""
+        return self.record.nfe
+
+    def __repr__(self) -> str:
+        r = self.record
+        shape = tuple(self.values.shape[1:])
+        return f"State({r.formula}, {r.direction} to node {r.node}, x {shape} {r.arithmetic}, nfe {r.nfe})"
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a safetensors file with a checksum; an old file stays whole until the new one is complete."""
+        values = self.values.detach().cpu().contiguous()
+        header = json.dumps(asdict(self.record), sort_keys=True)
+        metadata = {"format": FORMAT, "record": header, "sha256": _digest(values, header)}
+        write_atomically(path, serialize({"values": values}, metadata))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> State:
+        """Read a file that `save` wrote.
+
+        Raises:
+            FileNotFoundError: no such file.
+            StateFileError: not a state file, cut short, or changed since it was written.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no state file at {path}")
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                values = file.get_tensor("values")
+        except (SafetensorError, OSError, ValueError) as error:
+            raise StateFileError(f"{path} is not a readable state file: {error}") from None
+        if metadata.get("format") != FORMAT:
+            raise StateFileError(f"{path} is a safetensors file, but not a {FORMAT} file")
+        if metadata.get("sha256") != _digest(values, metadata.get("record", "")):
+            raise StateFileError(f"{path} is damaged: its checksum does not fit its content")
+        return cls(values, Record(**json.loads(metadata["record"])))
+
+
+def _digest(values: torch.Tensor, header: str) -> str:
+    digest = hashlib.sha256(header.encode())
+    digest.update(f"{values.dtype}{tuple(values.shape)}".encode())
+    digest.update(values.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write to a temporary file beside `path` and rename it, so that no partial file is ever seen."""
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"the folder {target.parent} does not exist")
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,26 @@
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= results
+
+.PHONY: report test lint bench clean
+
+report: .venv/installed
+	$(BIN)/python -m analysis --out $(OUT)
+
+test: .venv/installed
+	$(BIN)/python -m pytest -n auto
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/step.py
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv results build *.egg-info

@@ -1,0 +1,56 @@
+"""`python -m analysis --out results`: run every study and write results/index.html."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from types import ModuleType
+
+STUDIES = ("pictures", "roundtrip", "order", "quality", "blowup", "stability", "formulas")  # as run: long ones first
+PAGE = ("pictures", "formulas", "order", "blowup", "stability", "roundtrip", "quality")  # as read
+
+
+def run(name: str, out: Path) -> float:
+    """Run one study on one thread (the studies share the cores); returns the seconds it took."""
+    import torch
+
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    _module(name).main(out)
+    return time.perf_counter() - began
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"analysis.{name}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder for tables, figures and index.html")
+    parser.add_argument("--only", nargs="+", choices=STUDIES, help="run these studies only")
+    parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), help="studies side by side")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    chosen = args.only or STUDIES
+    began = time.perf_counter()
+    for name in chosen:
+        for old in args.out.glob(f"{name}*"):
+            old.unlink()
+    with ProcessPoolExecutor(max_workers=max(1, args.jobs)) as pool:
+        running = {pool.submit(run, name, args.out): name for name in chosen}
+        for done, finished in enumerate(as_completed(running), start=1):
+            print(f"[{done}/{len(running)}] {running[finished]}: {finished.result():.0f} s", file=sys.stderr, flush=True)
+    from analysis.report import write_report
+
+    page = write_report(args.out, [_module(name) for name in PAGE])
+    print(f"{page} written in {time.perf_counter() - began:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,12 +8,14 @@ from __future__ import annotations
 from vsvf import formulas, predictors
 from vsvf.errors import (
     ConvergenceError,
+    DeterminismError,
     FixedPointOverflowError,
     NonFiniteError,
     StateFileError,
     VsvfError,
     ZeroStabilityWarning,
 )
+from vsvf.fixed import Fixed
 from vsvf.formula import Formula, LinearMultistep
 from vsvf.grid import Grid
 from vsvf.march import Step
@@ -28,6 +30,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ConvergenceError",
+    "DeterminismError",
+    "Fixed",
     "FixedPointOverflowError",
     "Formula",
     "Grid",

@@ -24,6 +24,10 @@ class FixedPointOverflowError(VsvfError):
     """An integer state would leave the range of int64."""
 
 
+class DeterminismError(VsvfError):
+    """The predictor gave different bits for the same input."""
+
+
 class StateFileError(VsvfError):
     """A state file is damaged, or belongs to another grid, formula or arithmetic."""
 

@@ -11,13 +11,16 @@ import torch
 
 from vsvf import formulas
 from vsvf.arithmetic import FLOATS, FloatRegister, name_of
+from vsvf.determinism import Verified
 from vsvf.errors import NonFiniteError, StateFileError
+from vsvf.fixed import Fixed, FixedRegister, plan_bits, quantised
 from vsvf.formula import Formula
 from vsvf.grid import Grid
 from vsvf.march import Evaluator, Iteration, Step, march
 from vsvf.path import invert_path
 from vsvf.plan import Plan
 from vsvf.predictors.base import Predictor
+from vsvf.register import Register
 from vsvf.starter import LOWER_ORDER, Starter, lower_order_plan, starter_by_name
 from vsvf.state import Record, State
 
@@ -31,11 +34,12 @@ def sample(
     formula: Formula | str,
     *,
     starter: str | Starter = "ddim",
-    arithmetic: str | None = None,
+    arithmetic: str | Fixed | None = None,
     stop: int = 0,
     tolerance: float | None = None,
     max_iterations: int = 100,
     callback: Callable[[Step], None] | None = None,
+    verify: bool = False,
     progress: bool = False,
 ) -> State:
     """Sample: march from noise (index N) towards data (index `stop`).
@@ -49,12 +53,13 @@ def sample(
         starter: how the other k-1 first states are made from one: "ddim", "heun", "rk4", sub-stepped "rk4:8", or "lower_order"
             (the same family's formulas with fewer steps). Not used when x is a `State`, or by one-step and coupled methods.
         arithmetic: "float16", "bfloat16", "float32" or "float64" for states and slopes, whatever the predictor computes in;
-            default: that of x.
+            "fixed" (or a `Fixed`) for integers, with which inversion returns every bit; default: that of x.
         stop: node index to stop at; 0 is the data end.
         tolerance: relative change at which implicit rows count as solved; default 1e-10, or 16 units of rounding of the
             state's or the predictor's precision where that is more.
         max_iterations: cap of their fixed-point iteration.
         callback: called with a `Step` after every row.
+        verify: evaluate eps twice at every state and compare the bits: exactness needs a deterministic predictor.
         progress: show a progress bar.
 
     Returns:
@@ -62,10 +67,10 @@ def sample(
 
     Raises:
         ValueError, TypeError: an argument that does not fit, named.
-        NonFiniteError, ConvergenceError: while marching, with the step.
+        NonFiniteError, ConvergenceError, FixedPointOverflowError, DeterminismError: while marching, with the step.
     """
     run = _Run(predictor, x, grid, formula, "sampling", arithmetic, stop, tolerance, max_iterations)
-    return run.march(starter, callback, progress)
+    return run.march(starter, callback, verify, progress)
 
 
 def invert(
@@ -75,12 +80,13 @@ def invert(
     formula: Formula | str,
     *,
     starter: str | Starter = "ddim",
-    arithmetic: str | None = None,
+    arithmetic: str | Fixed | None = None,
     stop: int | None = None,
     tolerance: float | None = None,
     max_iterations: int = 100,
     nodes_per_call: int | None = None,
     callback: Callable[[Step], None] | None = None,
+    verify: bool = False,
     progress: bool = False,
 ) -> State:
     """Invert: march from data (index 0) towards noise (index `stop`, default N), along the relations that sampling used.
@@ -94,7 +100,8 @@ def invert(
             and a bidirectionally explicit formula retraces its steps. (A single image leaves k-1 states to the starter.)
         starter: as in `sample`, here from the image upwards; for an inversion by sweeps, the starter that sampling would use.
         nodes_per_call: in sweeps, how many states are given to the network at once; default all N.
-        predictor, grid, formula, arithmetic, stop, tolerance, max_iterations, callback, progress: as in `sample`.
+        predictor, grid, formula, arithmetic, stop, tolerance, max_iterations, callback, verify, progress: as in
+            `sample`.
 
     Returns:
         A `State` at the noise end: `.x` the noise, `.record.residual` the last relative change where an iteration was needed.
@@ -107,7 +114,7 @@ def invert(
     run = _Run(predictor, x, grid, formula, "inversion", arithmetic, stop, tolerance, max_iterations)
     if run.by_sweeps:
         return run.sweep(starter, nodes_per_call)
-    return run.march(starter, callback, progress)
+    return run.march(starter, callback, verify, progress)
 
 
 def integrate(
@@ -166,7 +173,7 @@ class _Run:
         grid: Grid,
         formula: Formula | str,
         direction: str,
-        arithmetic: str | None,
+        arithmetic: str | Fixed | None,
         stop: int,
         tolerance: float | None,
         max_iterations: int,
@@ -195,11 +202,7 @@ class _Run:
         if not bool(torch.isfinite(tensor).all()):
             raise ValueError("x has entries that are not finite")
         self.tensor = tensor
-        if arithmetic is None:
-            arithmetic = self.given.record.arithmetic if self.given is not None else name_of(tensor.dtype)
-        if arithmetic not in FLOATS:
-            raise ValueError(f"arithmetic={arithmetic!r} is not known; choose one of {', '.join(FLOATS)}")
-        self.arithmetic, self.dtype = arithmetic, FLOATS[arithmetic]
+        self._set_arithmetic(arithmetic)
         if tolerance is None:
             tolerance = default_tolerance(self.dtype, predictor.dtype)
         if not tolerance > 0.0:
@@ -209,6 +212,23 @@ class _Run:
         self.iteration = Iteration(float(tolerance), int(max_iterations))
         self.stop = stop
         self._set_windows()
+
+    def _set_arithmetic(self, arithmetic: str | Fixed | None) -> None:
+        """The number format: that asked for, else that of the state or of x. A state is never converted."""
+        asked = "fixed" if isinstance(arithmetic, Fixed) else arithmetic
+        have = self.given.record.arithmetic if self.given is not None else None
+        self.arithmetic = asked or have or name_of(self.tensor.dtype)
+        if self.arithmetic not in (*FLOATS, "fixed"):
+            raise ValueError(f"arithmetic={self.arithmetic!r} is not known; choose one of {', '.join(FLOATS)}, fixed")
+        if have is not None and have != self.arithmetic:
+            raise ValueError(f"the state holds {have} numbers, arithmetic={self.arithmetic!r} would change them: leave it out")
+        self.fixed = arithmetic if isinstance(arithmetic, Fixed) else Fixed() if self.arithmetic == "fixed" else None
+        if self.given is not None and self.fixed is not None:
+            kept = Fixed(self.given.record.extra["fraction_bits"], self.given.record.extra["data_range"])
+            if isinstance(arithmetic, Fixed) and arithmetic != kept:
+                raise ValueError(f"the state was made with {kept}, not {arithmetic}")
+            self.fixed = kept
+        self.dtype = FLOATS.get(self.arithmetic, torch.float64)
 
     @property
     def by_sweeps(self) -> bool:
@@ -243,24 +263,38 @@ class _Run:
 
     # ---- marching ------------------------------------------------------------------------------------------
 
-    def march(self, starter: str | Starter, callback: Callable[[Step], None] | None, progress: bool) -> State:
+    def march(
+        self, starter: str | Starter, callback: Callable[[Step], None] | None, verify: bool, progress: bool
+    ) -> State:
         plan, steps = self.plan, self.plan.steps
-        if self.sampling:
-            rows = plan.between(self.start, self.end)
-        elif not plan.backward_solvable:
+        low, high = min(self.start, self.end), max(self.start, self.end)
+        rows = plan.between(low, high)
+        if not self.sampling and not plan.backward_solvable:
             raise ValueError(f"{plan.name} cannot be inverted: a_{steps} = 0")
-        else:
-            rows = plan.inverse().between(plan.rows - self.start, plan.rows - self.end)
+        if not self.sampling:
+            rows = rows.inverse()
         rows = rows.rescaled(self.predictor.alpha(rows.node))
+        slopes: dict[int, torch.Tensor] = {}
+        bits = None
+        if self.fixed is not None:
+            alpha = self.predictor.alpha(plan.node)
+            whole = plan.rescaled(alpha)
+            bits = plan_bits(whole, alpha, self.fixed)
         if self.given is not None:
             first, used, nfe = self._in_marching_order(self.given.values), "", 0
-            slopes: dict[int, torch.Tensor] = {}
         else:
-            first, slopes, used, nfe = self._start(rows, starter)
-        register = FloatRegister(rows, first, self.dtype)
+            exponents = None if bits is None else bits.exponents[self.start : self.start + steps][:: 1 if self.sampling else -1]
+            first, slopes, used, nfe = self._start(rows, starter, exponents)
+        register: Register
+        if bits is None:
+            register = FloatRegister(rows, first, self.dtype)
+        else:
+            kept = {} if self.given is None else self.given.tape
+            register = FixedRegister(whole, bits, low, high, first, self.sampling, kept)
         for s, slope in sorted(slopes.items()):
             register.put_slope(s, slope)
-        evaluate = Evaluator(self.predictor, rows, nfe)
+        evaluator = Evaluator(self.predictor, rows, nfe)
+        evaluate = Verified(evaluator) if verify else evaluator
         with _bar(rows.rows, f"{self.formula.name} {self.direction}", progress) as bar:
 
             def after(s: int) -> None:
@@ -276,17 +310,34 @@ class _Run:
             raise NonFiniteError(
                 f"{plan.name}: the states overflowed {self.arithmetic} during {self.direction}; see vsvf.stability(formula, grid)"
             )
-        return self._state(values, used, evaluate.nfe, 0.0)
+        if bits is None or self.fixed is None:
+            return self._state(values, used, evaluate.nfe, 0.0)
+        extra = {
+            "fraction_bits": bits.fraction_bits,
+            "data_range": self.fixed.data_range,
+            "exponents": bits.exponents[self.end : self.end + steps].tolist(),
+        }
+        tape = register.tape if isinstance(register, FixedRegister) else {}
+        return self._state(values, used, evaluate.nfe, 0.0, extra, tape)
 
     def _in_marching_order(self, values: torch.Tensor) -> torch.Tensor:
         """Windows are kept in sampling order; inversion marches through them backwards."""
         return values if self.sampling else values.flip(0)
 
-    def _start(self, rows: Plan, starter: str | Starter) -> tuple[torch.Tensor, dict[int, torch.Tensor], str, int]:
-        """The first window from one state, the slopes found on the way, the starter's name, and its evaluations."""
+    def _start(
+        self, rows: Plan, starter: str | Starter, exponents: Array | None
+    ) -> tuple[torch.Tensor, dict[int, torch.Tensor], str, int]:
+        """The first window from one state, the slopes found on the way, the starter's name, and its evaluations.
+
+        With fixed-point exponents of the window, states are rounded as soon as they are found, so that slopes belong to them.
+        """
         steps = rows.steps
         positions = rows.position[:steps]
-        x = self.tensor.to(self.dtype)
+
+        def rounded(x: torch.Tensor, n: int) -> torch.Tensor:
+            return x if exponents is None else quantised(x, float(exponents[n]))
+
+        x = rounded(self.tensor.to(self.dtype), 0)
         if np.all(positions == positions[0]):
             return x.expand(steps, *x.shape), {}, "" if steps == 1 else "copy", 0
         plan, targets, name = self._starter_plan(starter, positions)
@@ -304,7 +355,8 @@ class _Run:
 
         def after(s: int) -> None:
             if s in targets:
-                states[s] = register.state(s).clone()
+                states[s] = rounded(register.state(s).clone(), targets.index(s))
+                register.put(s, states[s])
 
         march(plan, register, evaluate, self.iteration, after)
         return torch.stack([states[s] for s in targets]), slopes, name, evaluator.nfe
@@ -337,7 +389,15 @@ class _Run:
         )
         return self._state(values, used, nfe, residual)
 
-    def _state(self, values: torch.Tensor, starter: str, nfe: int, residual: float) -> State:
+    def _state(
+        self,
+        values: torch.Tensor,
+        starter: str,
+        nfe: int,
+        residual: float,
+        extra: dict[str, Any] | None = None,
+        tape: dict[int, torch.Tensor] | None = None,
+    ) -> State:
         plan = self.plan
         image = plan.last if self.sampling else plan.first
         node = self.grid.steps - (self.end + image) // plan.rows_per_step
@@ -353,8 +413,9 @@ class _Run:
             starter=starter,
             nfe=nfe,
             residual=residual,
+            extra=extra or {},
         )
-        return State(values, record)
+        return State(values, record, tape or {})
 
 
 @contextmanager

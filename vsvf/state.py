@@ -55,16 +55,20 @@ class State:
     """k consecutive states of a march, (k, B, …), oldest first in sampling order, in the predictor's scale x = alpha x_bar.
 
     `sample` and `invert` go on from a state as if they had never stopped; a bidirectionally explicit method returns from it
-    exactly (to rounding).
+    exactly (to rounding). In fixed-point arithmetic the values are int64, and the tape holds the bits set aside (`vsvf.fixed`).
     """
 
     values: torch.Tensor
     record: Record
+    tape: dict[int, torch.Tensor] = field(default_factory=dict)
 
     @property
     def x(self) -> torch.Tensor:
-        """The image (or the noise), (B, …)."""
-        return self.values[self.record.image]
+        """The image (or the noise), (B, …); float64 where the state is fixed-point."""
+        image = self.values[self.record.image]
+        if self.record.arithmetic == "fixed":
+            return image.double() * 2.0 ** -self.record.extra["exponents"][self.record.image]
+        return image
 
     @property
     def nfe(self) -> int:
@@ -78,10 +82,11 @@ class State:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file with a checksum; an old file stays whole until the new one is complete."""
-        values = self.values.detach().cpu().contiguous()
+        tensors = {"values": self.values, **{f"tape.{row}": cell for row, cell in self.tape.items()}}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         header = json.dumps(asdict(self.record), sort_keys=True)
-        metadata = {"format": FORMAT, "record": header, "sha256": _digest(values, header)}
-        write_atomically(path, serialize({"values": values}, metadata))
+        metadata = {"format": FORMAT, "record": header, "sha256": _digest(tensors, header)}
+        write_atomically(path, serialize(tensors, metadata))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> State:
@@ -96,20 +101,23 @@ class State:
         try:
             with safe_open(str(path), framework="pt") as file:
                 metadata = file.metadata() or {}
-                values = file.get_tensor("values")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, ValueError) as error:
             raise StateFileError(f"{path} is not a readable state file: {error}") from None
         if metadata.get("format") != FORMAT:
             raise StateFileError(f"{path} is a safetensors file, but not a {FORMAT} file")
-        if metadata.get("sha256") != _digest(values, metadata.get("record", "")):
+        if metadata.get("sha256") != _digest(tensors, metadata.get("record", "")):
             raise StateFileError(f"{path} is damaged: its checksum does not fit its content")
-        return cls(values, Record(**json.loads(metadata["record"])))
+        tape = {int(name.removeprefix("tape.")): tensor for name, tensor in tensors.items() if name.startswith("tape.")}
+        return cls(tensors["values"], Record(**json.loads(metadata["record"])), tape)
 
 
-def _digest(values: torch.Tensor, header: str) -> str:
+def _digest(tensors: dict[str, torch.Tensor], header: str) -> str:
     digest = hashlib.sha256(header.encode())
-    digest.update(f"{values.dtype}{tuple(values.shape)}".encode())
-    digest.update(values.contiguous().view(torch.uint8).numpy().tobytes())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -1,0 +1,42 @@
+"""A guard for bit-exact inversion: the predictor must give the same bits for the same input."""
+
+from __future__ import annotations
+
+import torch
+
+from vsvf.errors import DeterminismError
+from vsvf.march import Evaluator
+
+
+class Verified:
+    """Evaluates eps twice at every state and compares the bits.
+
+    Args:
+        evaluate: the evaluator of the run; both evaluations are counted.
+    """
+
+    def __init__(self, evaluate: Evaluator) -> None:
+        self.evaluate = evaluate
+
+    @property
+    def nfe(self) -> int:
+        """Evaluations so far, the repeated ones included."""
+        return self.evaluate.nfe
+
+    def __call__(self, x: torch.Tensor, s: int) -> torch.Tensor:
+        """eps at state s.
+
+        Raises:
+            DeterminismError: the two evaluations differ, naming the state and how much.
+        """
+        first = self.evaluate(x, s).clone()
+        second = self.evaluate(x, s)
+        if not torch.equal(first, second):
+            differing = int((first != second).sum())
+            raise DeterminismError(
+                f"the predictor is not deterministic: at state {s} (sigma_bar = {self.evaluate.nodes[s]:.6g}) two evaluations of "
+                f"the same input differ in {differing} of {first.numel()} entries, by up to "
+                f"{float((first.double() - second.double()).abs().max()):.3g}; put the network in eval mode, and set "
+                "torch.use_deterministic_algorithms(True) and torch.backends.cudnn.benchmark = False"
+            )
+        return second

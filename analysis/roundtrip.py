@@ -2,7 +2,8 @@
 
 noise → image → noise starts from Gaussian noise, samples, and inverts from the k states that sampling returned. image → noise →
 image starts from test images, inverts (DDIM starter), and samples from the k states that inversion returned. The numbers are the
-largest difference over all pixels of 4 images, in the arithmetic named; the network computes in float32 throughout. An exactly
+largest difference over all pixels of 2 images, in the arithmetic named; the network computes in float32 throughout
+(so that in float64 a difference of 1e-16 can flip the rounding of its input, and then 1e-7 comes back). An exactly
 invertible method is limited by rounding times its amplification alone; "DDIM inversion" is equation (8), another relation than
 the one DDIM samples with, and is wrong by its truncation error in any arithmetic.
 """
@@ -39,8 +40,8 @@ def round_trip(predictor: Predictor, x: torch.Tensor, grid: vsvf.Grid, method: s
         else:
             formula = formulas.by_name(method)
             first, second = (vsvf.sample, vsvf.invert) if noise_first else (vsvf.invert, vsvf.sample)
-            state = first(predictor, x, grid, formula, arithmetic=dtype)
-            returned = second(predictor, state, grid, formula, arithmetic=dtype).x
+            state = first(predictor, x, grid, formula, arithmetic=dtype, warn=False)
+            returned = second(predictor, state, grid, formula, arithmetic=dtype, warn=False).x
     except vsvf.NonFiniteError:
         return float("inf")
     return float((returned.double() - x.double()).abs().max())
@@ -49,9 +50,9 @@ def round_trip(predictor: Predictor, x: torch.Tensor, grid: vsvf.Grid, method: s
 def main(out: Path) -> None:
     """Write roundtrip_*.csv and roundtrip_*.png into `out`."""
     images, labels = test_images()
-    chosen = torch.tensor([3, 25, 47, 81])
+    chosen = torch.tensor([25, 81])
     predictor = predictors.digits(labels[chosen])
-    noise = torch.randn(4, 1, 28, 28, generator=generator(2))
+    noise = torch.randn(2, 1, 28, 28, generator=generator(2))
     schedule = vsvf.Schedule.linear()
     results: dict[tuple[bool, str, str, int], float] = {}
     jobs = [(way, m, d, n) for way in (True, False) for m in METHODS for d in DTYPES for n in STEPS]

@@ -1,32 +1,64 @@
 """vsvf: diffusion-model ODE solvers as data.
 
 A formula, compiled on a grid, is a plan: a list of linear rows. One engine runs any plan, in both directions.
+
+Names are imported when they are first used: schedules, grids, formulas, plans and the symbolic part need no torch.
 """
 
 from __future__ import annotations
 
-from vsvf import formulas, predictors
-from vsvf.errors import (
-    ConvergenceError,
-    DeterminismError,
-    FixedPointOverflowError,
-    NonFiniteError,
-    StateFileError,
-    VsvfError,
-    ZeroStabilityWarning,
-)
-from vsvf.fixed import Fixed
-from vsvf.formula import Formula, LinearMultistep
-from vsvf.grid import Grid
-from vsvf.march import Step
-from vsvf.plan import Plan
-from vsvf.schedule import Schedule
-from vsvf.solve import integrate, invert, sample
-from vsvf.starter import Starter
-from vsvf.state import State
-from vsvf.theory.order import order
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vsvf import formulas, predictors, symbolic
+    from vsvf.errors import (
+        ConvergenceError,
+        DeterminismError,
+        FixedPointOverflowError,
+        NonFiniteError,
+        StateFileError,
+        VsvfError,
+        ZeroStabilityWarning,
+    )
+    from vsvf.fixed import Fixed
+    from vsvf.formula import Formula, LinearMultistep
+    from vsvf.grid import Grid
+    from vsvf.march import Step
+    from vsvf.plan import Plan
+    from vsvf.schedule import Schedule
+    from vsvf.solve import integrate, invert, sample
+    from vsvf.starter import Starter
+    from vsvf.state import State
+    from vsvf.theory.order import order
+    from vsvf.theory.stability import stability
 
 __version__ = "0.1.0"
+
+_SUBPACKAGES = ("formulas", "predictors", "symbolic")
+_HOMES = {
+    "ConvergenceError": "errors",
+    "DeterminismError": "errors",
+    "Fixed": "fixed",
+    "FixedPointOverflowError": "errors",
+    "Formula": "formula",
+    "Grid": "grid",
+    "LinearMultistep": "formula",
+    "NonFiniteError": "errors",
+    "Plan": "plan",
+    "Schedule": "schedule",
+    "Starter": "starter",
+    "State": "state",
+    "StateFileError": "errors",
+    "Step": "march",
+    "VsvfError": "errors",
+    "ZeroStabilityWarning": "errors",
+    "integrate": "solve",
+    "invert": "solve",
+    "order": "theory.order",
+    "sample": "solve",
+    "stability": "theory.stability",
+}
 
 __all__ = [
     "ConvergenceError",
@@ -51,4 +83,20 @@ __all__ = [
     "order",
     "predictors",
     "sample",
+    "stability",
+    "symbolic",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"vsvf.{name}")
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"vsvf.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'vsvf' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

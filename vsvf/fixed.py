@@ -258,8 +258,8 @@ class FixedRegister:
         exponent = float(self.bits.exponents[index])
         return FixedPointOverflowError(
             f"{self.rows.name}: state {s} of the march (sigma_bar = {self.rows.node[index]:.6g}) leaves the range of fixed-point "
-            f"numbers, |x| < {2.0 ** (WORD - exponent):.3g} with {exponent:.1f} fractional bits; take fewer fraction_bits, a larger "
-            "data_range, or a formula that is stable on this grid"
+            f"numbers, |x| < {2.0 ** (WORD - exponent):.3g} with {exponent:.1f} fractional bits; take fewer fraction_bits, a "
+            "larger data_range, or a formula that is stable on this grid"
         )
 
     def _cell(self, row: int, shift: int, size: int, device: torch.device) -> torch.Tensor | None:

@@ -110,7 +110,7 @@ class Grid:
             final: where sampling ends. "zero": sigma_bar_0 = 0, clean data (a node of its own below the N drawn ones).
                 "smallest": sigma_bar_0 = the schedule's smallest. A spacing that reaches the smallest by itself
                 (leading without offset, linspace, karras, log_snr) is then drawn with N+1 nodes, so that there are N
-                steps and none of length zero.
+                steps and none of length zero; leading then means t = floor(j T/(N+1)).
             steps_offset: added to leading timesteps (Stable Diffusion's configuration has 1).
             rho: exponent of the Karras spacing.
             sigma_bar_max: start below the schedule's largest (needed where that is infinite); continuous spacings only.
@@ -150,7 +150,11 @@ def _table_timesteps(schedule: Schedule, steps: int, spacing: str, final: str, s
         return np.concatenate([[-1.0], times])
     if times[0] > 0.0:
         return np.concatenate([[0.0], times])
-    return _drawn_timesteps(schedule.table, steps + 1, spacing, steps_offset)  # they reach t = 0 by themselves
+    if spacing == "leading":  # not T // (N+1), which for large N would leave out half of the range
+        if steps + 1 > schedule.table:
+            raise ValueError(f"a table of {schedule.table} timesteps is too short for {steps + 1} different ones: take fewer steps")
+        return np.floor(np.arange(steps + 1) * (schedule.table / (steps + 1)))
+    return _drawn_timesteps(schedule.table, steps + 1, spacing, steps_offset)
 
 
 def _drawn_timesteps(table: int, count: int, spacing: str, steps_offset: int) -> Array:

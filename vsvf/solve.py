@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from vsvf import formulas
 from vsvf.arithmetic import FLOATS, FloatRegister, name_of
 from vsvf.determinism import Verified
-from vsvf.errors import NonFiniteError, StateFileError
+from vsvf.errors import NonFiniteError, StateFileError, ZeroStabilityWarning
 from vsvf.fixed import Fixed, FixedRegister, plan_bits, quantised
 from vsvf.formula import Formula
 from vsvf.grid import Grid
@@ -23,6 +24,7 @@ from vsvf.predictors.base import Predictor
 from vsvf.register import Register
 from vsvf.starter import LOWER_ORDER, Starter, lower_order_plan, starter_by_name
 from vsvf.state import Record, State
+from vsvf.theory.stability import stability
 
 Array = np.ndarray
 
@@ -41,6 +43,7 @@ def sample(
     callback: Callable[[Step], None] | None = None,
     verify: bool = False,
     progress: bool = False,
+    warn: bool = True,
 ) -> State:
     """Sample: march from noise (index N) towards data (index `stop`).
 
@@ -61,6 +64,7 @@ def sample(
         callback: called with a `Step` after every row.
         verify: evaluate eps twice at every state and compare the bits: exactness needs a deterministic predictor.
         progress: show a progress bar.
+        warn: examine the formula on the grid and warn, once, if it amplifies perturbations without bound.
 
     Returns:
         A `State`: `.x` the image (B, …), `.nfe` the number of evaluations of eps, and the k states that exact inversion needs.
@@ -70,6 +74,8 @@ def sample(
         NonFiniteError, ConvergenceError, FixedPointOverflowError, DeterminismError: while marching, with the step.
     """
     run = _Run(predictor, x, grid, formula, "sampling", arithmetic, stop, tolerance, max_iterations)
+    if warn:
+        _warn_if_unsafe(run.formula, grid, "sampling")
     return run.march(starter, callback, verify, progress)
 
 
@@ -88,6 +94,7 @@ def invert(
     callback: Callable[[Step], None] | None = None,
     verify: bool = False,
     progress: bool = False,
+    warn: bool = True,
 ) -> State:
     """Invert: march from data (index 0) towards noise (index `stop`, default N), along the relations that sampling used.
 
@@ -100,8 +107,8 @@ def invert(
             and a bidirectionally explicit formula retraces its steps. (A single image leaves k-1 states to the starter.)
         starter: as in `sample`, here from the image upwards; for an inversion by sweeps, the starter that sampling would use.
         nodes_per_call: in sweeps, how many states are given to the network at once; default all N.
-        predictor, grid, formula, arithmetic, stop, tolerance, max_iterations, callback, verify, progress: as in
-            `sample`.
+        predictor, grid, formula, arithmetic, stop, tolerance, max_iterations, callback, verify, progress, warn:
+            as in `sample`.
 
     Returns:
         A `State` at the noise end: `.x` the noise, `.record.residual` the last relative change where an iteration was needed.
@@ -114,6 +121,8 @@ def invert(
     run = _Run(predictor, x, grid, formula, "inversion", arithmetic, stop, tolerance, max_iterations)
     if run.by_sweeps:
         return run.sweep(starter, nodes_per_call)
+    if warn:
+        _warn_if_unsafe(run.formula, grid, "inversion")
     return run.march(starter, callback, verify, progress)
 
 
@@ -161,6 +170,22 @@ def default_tolerance(dtype: torch.dtype, predictor_dtype: torch.dtype | None) -
     """1e-10, or 16 units of rounding of the coarser of the two precisions where that is more."""
     coarsest = max(torch.finfo(d).eps for d in (dtype, predictor_dtype or dtype))
     return max(1e-10, 16.0 * coarsest)
+
+
+_examined: set[tuple[str, bytes, str]] = set()
+_warned: set[tuple[str, str]] = set()
+
+
+def _warn_if_unsafe(formula: Formula, grid: Grid, direction: str) -> None:
+    """Examine a formula and a grid once; warn once per formula and direction when a march amplifies perturbations without bound."""
+    key = (formula.name, grid.sigma_bar.tobytes(), direction)
+    if key in _examined or (formula.name, direction) in _warned:
+        return
+    _examined.add(key)
+    report = stability(formula, grid)
+    if report.unsafe(direction):
+        _warned.add((formula.name, direction))
+        warnings.warn(f"{formula.name} on {grid}: {report.sentence}", ZeroStabilityWarning, stacklevel=3)
 
 
 class _Run:

@@ -101,7 +101,7 @@ class State:
         try:
             with safe_open(str(path), framework="pt") as file:
                 metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
         except (SafetensorError, OSError, ValueError) as error:
             raise StateFileError(f"{path} is not a readable state file: {error}") from None
         if metadata.get("format") != FORMAT:
@@ -109,7 +109,13 @@ class State:
         if metadata.get("sha256") != _digest(tensors, metadata.get("record", "")):
             raise StateFileError(f"{path} is damaged: its checksum does not fit its content")
         tape = {int(name.removeprefix("tape.")): tensor for name, tensor in tensors.items() if name.startswith("tape.")}
-        return cls(tensors["values"], Record(**json.loads(metadata["record"])), tape)
+        try:
+            record = Record(**json.loads(metadata["record"]))
+            if record.arithmetic == "fixed" and len(record.extra["exponents"]) != len(tensors["values"]):
+                raise KeyError("exponents")
+            return cls(tensors["values"], record, tape)
+        except (TypeError, KeyError, json.JSONDecodeError) as error:
+            raise StateFileError(f"{path} lacks what a state needs: {error}") from None
 
 
 def _digest(tensors: dict[str, torch.Tensor], header: str) -> str:

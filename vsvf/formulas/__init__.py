@@ -7,6 +7,7 @@ tables and plots run through.
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Callable
 
@@ -17,6 +18,7 @@ from vsvf.formulas.bdia import bdia
 from vsvf.formulas.belm import belm
 from vsvf.formulas.coupled import edict, mccallum_foster
 from vsvf.formulas.dpm_solver import dpm_solver_pp
+from vsvf.formulas.root_placed import root_placed_belm, stable_belm
 
 CONSTRUCTORS: dict[str, Callable[..., Formula]] = {
     "ddim": ddim,
@@ -29,6 +31,8 @@ CONSTRUCTORS: dict[str, Callable[..., Formula]] = {
     "bdia": bdia,
     "edict": edict,
     "mccallum_foster": mccallum_foster,
+    "root_placed_belm": root_placed_belm,
+    "stable_belm": stable_belm,
 }
 
 METHODS: tuple[str, ...] = (
@@ -39,12 +43,16 @@ METHODS: tuple[str, ...] = (
     *(f"bdf({k})" for k in (1, 2, 3, 4, 5, 6)),
     "dpm_solver_pp(2)",
     "dpm_solver_pp(3)",
+    "dpm_solver_pp(3, True)",
     "belm(2)",
     "belm(3)",
     "bdia(1)",
     "bdia(0.5)",
     "edict(0.93)",
+    "mccallum_foster(1)",
     "mccallum_foster(0.999)",
+    "root_placed_belm((-1,),0)",
+    *(f"stable_belm({k})" for k in (2, 3, 4, 5, 6)),
 )
 
 
@@ -64,7 +72,13 @@ def by_name(name: str) -> Formula:
     try:
         return CONSTRUCTORS[match[1]](*arguments)
     except TypeError:
-        raise ValueError(f"formula {name!r}: {match[1]} takes other arguments, see help(vsvf.formulas.{match[1]})") from None
+        signature = inspect.signature(CONSTRUCTORS[match[1]], eval_str=False)
+        wanted = ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default}" for p in signature.parameters.values())
+        raise ValueError(f"formula {name!r} does not fit {match[1]}({wanted}): write for instance {_example(match[1])!r}") from None
+
+
+def _example(family: str) -> str:
+    return next((method for method in METHODS if method.split("(")[0] == family), family)
 
 
 __all__ = [
@@ -81,4 +95,6 @@ __all__ = [
     "dpm_solver_pp",
     "edict",
     "mccallum_foster",
+    "root_placed_belm",
+    "stable_belm",
 ]

@@ -26,7 +26,7 @@ class Fit:
     Attributes:
         problem: its name. steps: (n,) N. errors: (n,) largest error over the march, relative to the solution's size.
         used: (n,) which of them the slope is fitted to: those above rounding and in the asymptotic range.
-        slope: the measured order, nan when nothing could be fitted.
+        slope: the measured order, nan when nothing could be fitted or the error grows with N.
     """
 
     problem: str
@@ -89,7 +89,7 @@ def march_error(formula: Formula, grid: Grid, problem: Problem, direction: str) 
     start = exact_state(formula, grid, problem, "noise" if sampling else "data")
     run = sample if sampling else invert
     try:
-        run(problem.predictor, start, grid, formula, tolerance=1e-15, max_iterations=400, callback=compare)
+        run(problem.predictor, start, grid, formula, tolerance=1e-15, max_iterations=400, callback=compare, warn=False)
     except (NonFiniteError, ConvergenceError):
         return float("inf")
     return max(errors) / size
@@ -101,7 +101,7 @@ def fit_slope(steps: Sequence[int], errors: Sequence[float], floor: float = 5e-1
     The two finest grids above the floor are used: coarser ones are not asymptotic yet.
 
     Returns:
-        the slope (nan with fewer than two usable grids), and a mask of the grids used.
+        the slope (nan with fewer than two usable grids, or where the error grows), and a mask of the grids used.
     """
     n, e = np.asarray(steps, dtype=np.float64), np.asarray(errors, dtype=np.float64)
     above = np.flatnonzero(np.isfinite(e) & (e > floor))
@@ -109,7 +109,8 @@ def fit_slope(steps: Sequence[int], errors: Sequence[float], floor: float = 5e-1
     used[above[-2:]] = True
     if used.sum() < 2:
         return float("nan"), used
-    return float(-np.polyfit(np.log(n[used]), np.log(e[used]), 1)[0]), used
+    slope = float(-np.polyfit(np.log(n[used]), np.log(e[used]), 1)[0])
+    return slope if slope > 0.0 else float("nan"), used
 
 
 def order(formula: Formula, steps: Sequence[int] | None = None) -> Order:

@@ -1,0 +1,287 @@
+"""Zero-stability in both directions: which samplers can be run backwards, and what it costs.
+
+The tables and figures show K, the largest amplification of a perturbation, for every method along sampling and along inversion
+as the grid is refined; where the spurious roots are when steps shrink; the linear stability regions; and how the volume law
+shares growth between the two directions. The first table is the comparison table of the BELM literature with no cell left open.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from analysis.common import save_figure, save_table
+from vsvf import formulas
+from vsvf.formula import Formula
+from vsvf.grid import Grid
+from vsvf.theory.stability import Growth, Refinement, refine, stability
+from vsvf.theory.stability_bound import amplification_bound
+from vsvf.theory.stability_grids import families
+from vsvf.theory.stability_growth import homogeneous_rows
+from vsvf.theory.stability_regions import (
+    boundary_locus,
+    geometric_threshold,
+    imaginary_interval,
+    real_interval,
+    root_growth,
+    spurious_roots,
+    stability_modulus,
+    weak_instability,
+)
+from vsvf.theory.stability_search import roots_at, search
+
+TABLE = (
+    "ddim",
+    "edict(0.93)",
+    "edict(1)",
+    "bdia(1)",
+    "bdia(0.5)",
+    "mccallum_foster(0.999)",
+    "mccallum_foster(1)",
+    "belm(2)",
+    "belm(3)",
+    "belm(4)",
+    "stable_belm(2)",
+    "stable_belm(3)",
+    "stable_belm(4)",
+    "stable_belm(5)",
+    "stable_belm(6)",
+)
+CURVES = (
+    "edict(0.93)",
+    "bdia(1)",
+    "bdia(0.5)",
+    "mccallum_foster(0.999)",
+    "belm(2)",
+    "belm(3)",
+    "stable_belm(3)",
+    "stable_belm(4)",
+    "stable_belm(5)",
+)
+REGIONS = (
+    "ddim",
+    "adams_bashforth(2)",
+    "adams_bashforth(3)",
+    "edict(0.93)",
+    "belm(2)",
+    "stable_belm(3)",
+    "stable_belm(4)",
+    "stable_belm(5)",
+)
+VOLUMES = (
+    "belm(2)",
+    "belm(3)",
+    "bdia(1)",
+    "edict(0.93)",
+    "mccallum_foster(0.999)",
+    "stable_belm(2)",
+    "stable_belm(3)",
+    "stable_belm(4)",
+    "stable_belm(5)",
+)
+STEPS = (20, 50, 100, 200, 400, 800)
+
+
+def main(out: Path) -> None:
+    """Write stability_*.csv and stability_*.png into `out`."""
+    growth = {name: {family: refine(formulas.by_name(name), make, STEPS) for family, make in families().items()} for name in TABLE}
+    table_one(out, growth)
+    k_against_steps(out, growth)
+    root_loci(out)
+    regions(out)
+    volume(out)
+    bound(out)
+    members(out)
+
+
+def local_order(formula: Formula, smooth: bool) -> int:
+    """Exponent of the local error's leading power of h, measured on eps_bar = x_bar from exact states.
+
+    Args:
+        smooth: windows of the smooth grid g(u) = u + u^2/5, step ratios tending to 1; otherwise windows of fixed ratios.
+    """
+    errors, sizes = [], (0.1, 0.05, 0.025)
+    count = formula.steps
+    ratios = 1.0 + 0.4 * np.sin(1.0 + 2.0 * np.arange(count))
+    for h in sizes:
+        u = 1.0 + h * np.arange(count + 1)
+        nodes = u + 0.2 * u**2 if smooth else 1.0 + h * np.concatenate([[0.0], np.cumsum(ratios)])
+        plan = formula.plan(Grid.from_sigma_bar(nodes))
+        rows = homogeneous_rows(plan, np.ones_like(plan.node))
+        z = list(np.exp(plan.position[: plan.steps]))
+        for m in range(plan.rows_per_step):
+            z.append(float(rows[m] @ np.array(z[: -plan.steps - 1 : -1])))
+        end = plan.rows_per_step + plan.last
+        errors.append(abs(z[end] - np.exp(plan.position[end])))
+    return round(float(np.log2(errors[-2] / errors[-1])))
+
+
+def table_one(out: Path, growth: dict[str, dict[str, Refinement]]) -> None:
+    """Exact inversion, local error, zero-stability and convergence both ways, on the DDPM schedule."""
+    rows = []
+    for name in TABLE:
+        formula = formulas.by_name(name)
+        report = stability(formula, families()["DDPM"](100))
+        found = growth[name]["DDPM"]
+        convergent = [
+            f"yes, order {formula.order}" if stable else "no"
+            for stable in (report.zero_stable_sampling, report.zero_stable_inversion)
+        ]
+        rows.append(
+            [
+                name,
+                {"explicit": "yes", "implicit": "no (implicit)", "none": "no"}[report.inversion],
+                f"h^{local_order(formula, smooth=False)}",
+                f"h^{local_order(formula, smooth=True)}",
+                "yes" if report.zero_stable_sampling else "no",
+                "yes" if report.zero_stable_inversion else "no",
+                *convergent,
+                _number(report.log10_k_sampling),
+                _number(report.log10_k_inversion),
+                found.sampling.sentence,
+                found.inversion.sentence,
+                " ".join(f"{abs(root):.4g}" for root in report.spurious_roots),
+                report.sentence,
+            ]
+        )
+    header = ["method", "exact inversion", "local error", "local error on smooth grids"]
+    for what in ("zero-stable", "convergent", "K (N = 100)", "K refined"):
+        header += [f"{what}, sampling", f"{what}, inversion"]
+    caption = "Table 1 completed: exact inversion, local error, zero-stability and convergence both ways (DDPM schedule)."
+    save_table(out, "stability_table1", caption, [*header, "moduli of spurious roots", "in words"], rows)
+
+
+def _number(log10: float) -> str:
+    return f"{10.0**log10:.3g}" if log10 < 300.0 else f"1e{log10:.0f}"
+
+
+def k_against_steps(out: Path, growth: dict[str, dict[str, Refinement]]) -> None:
+    rows = []
+    for name, by_family in growth.items():
+        for family, found in by_family.items():
+            for n, forward, backward in zip(STEPS, found.sampling.log10_k, found.inversion.log10_k):
+                rows.append([name, family, n, f"{forward:.4f}", f"{backward:.4f}"])
+    header = ["method", "grid", "N", "log10 K sampling", "log10 K inversion"]
+    save_table(out, "stability_k", "K, the largest amplification of a perturbation, against the number of steps.", header, rows)
+
+    figure, axes = plt.subplots(2, 2, figsize=(10, 7), sharex=True, sharey=True, constrained_layout=True)
+    for row, family in zip(axes, ("Stable Diffusion", "DDPM")):
+        for axis, direction in zip(row, ("sampling", "inversion")):
+            for n, name in enumerate(CURVES):
+                found: Growth = getattr(growth[name][family], direction)
+                axis.plot(found.steps, np.minimum(found.log10_k, 20.0), marker="o", ms=3, color=f"C{n}", label=name)
+            axis.set(xscale="log", ylim=(-0.5, 20.0), title=f"{family}, {direction}")
+            axis.set_xticks(STEPS, [str(n) for n in STEPS])
+            axis.minorticks_off()
+            axis.grid(alpha=0.3)
+        row[0].set_ylabel("log10 K")
+    for axis in axes[1]:
+        axis.set_xlabel("steps N")
+    axes[0, 0].legend(fontsize=7)
+    save_figure(out, "stability_k_curves", "K against the number of steps (cut at 1e20).", figure)
+
+
+def root_loci(out: Path) -> None:
+    """Moduli of the spurious roots on geometric grids h_{i-1} = r h_i."""
+    names = ("belm(2)", "belm(3)", "belm(4)", "belm(5)", "stable_belm(3)", "stable_belm(4)", "bdf(3)")
+    ratios = np.linspace(0.2, 1.6, 141)
+    figure, axis = plt.subplots(figsize=(7, 4.5), constrained_layout=True)
+    for n, name in enumerate(names):
+        moduli = np.array([np.abs(spurious_roots(formulas.by_name(name), r)) for r in ratios])
+        style = "--" if name == "stable_belm(4)" else "-"
+        axis.plot(ratios, moduli, style, color=f"C{n}")
+        axis.plot([], [], style, color=f"C{n}", label=name)
+    for k in (3, 4, 5):
+        axis.axvline(geometric_threshold(formulas.belm(k)), color=f"C{k - 2}", ls=":", lw=1)
+    axis.axhline(1.0, color="k", lw=0.8)
+    axis.set(yscale="log", ylim=(1e-2, 1e2), xlabel="step ratio r = h[i-1] / h[i]", ylabel="modulus of the spurious roots")
+    axis.legend(fontsize=8)
+    axis.grid(alpha=0.3)
+    caption = "Spurious roots on geometric grids; dotted: where the LTE-minimising BELM with k = 3, 4, 5 becomes zero-stable."
+    save_figure(out, "stability_roots", caption, figure)
+    thresholds = [[f"belm({k})", f"{geometric_threshold(formulas.belm(k)):.5f}"] for k in (3, 4, 5)]
+    caption = "Largest zero-stable step ratio on geometric grids."
+    save_table(out, "stability_thresholds", caption, ["method", "ratio"], thresholds)
+
+
+def regions(out: Path) -> None:
+    """Linear stability regions |roots| <= 1 (shaded where they have an interior), the boundary locus, and the intervals."""
+    x, y = np.meshgrid(np.linspace(-2.2, 0.8, 121), np.linspace(-1.5, 1.5, 121))
+    figure, axes = plt.subplots(2, 4, figsize=(12, 6.5), sharex=True, sharey=True, constrained_layout=True)
+    for axis, name in zip(axes.ravel(), REGIONS):
+        formula = formulas.by_name(name)
+        axis.contourf(x, y, stability_modulus(formula, x + 1j * y), levels=[0.0, 1.0], colors=["#9ecae1"])
+        if not name.startswith("edict"):
+            locus = boundary_locus(formula, 800)
+            axis.plot(locus.real, locus.imag, "k.", ms=1)
+        axis.set(title=name, xlim=(-2.2, 0.8), ylim=(-1.5, 1.5))
+        axis.axhline(0.0, lw=0.4, color="k")
+        axis.axvline(0.0, lw=0.4, color="k")
+    figure.supxlabel("Re h lambda")
+    figure.supylabel("Im h lambda")
+    caption = "Linear stability regions shaded, dots: boundary locus. With roots on the circle there is no interior."
+    save_figure(out, "stability_regions", caption, figure)
+    rows = []
+    for name in (*REGIONS, "adams_bashforth(4)", "bdia(1)", "stable_belm(6)", "mccallum_foster(0.999)"):
+        formula = formulas.by_name(name)
+        roots, mu = root_growth(formula)
+        listed = " ".join(f"{root:.4g}:{m:.4g}" for root, m in zip(roots[1:], mu[1:]))
+        intervals = (real_interval(formula), imaginary_interval(formula), weak_instability(formula))
+        rows.append([name, *(f"{v:.5g}" for v in intervals), listed])
+    header = ["method", "real interval", "imaginary interval", "worst -Re mu on the circle", "root:mu"]
+    save_table(out, "stability_intervals", "Stability intervals of y' = lambda y and the motion mu of the roots.", header, rows)
+
+
+def volume(out: Path) -> None:
+    """Growth of each spurious mode along sampling; their sum is log10 prod |a_K|, the negative is inversion's."""
+    rows = []
+    figure, axis = plt.subplots(figsize=(9, 4.5), constrained_layout=True)
+    for n, name in enumerate(VOLUMES):
+        report = stability(formulas.by_name(name), families()["DDPM"](100))
+        modes = np.clip(report.log10_mode_growth, -20.0, 20.0)
+        place = n + (np.arange(len(modes)) - (len(modes) - 1) / 2.0) * 0.15
+        axis.bar(place, modes, width=0.13, color="C0")
+        axis.plot([n - 0.4, n + 0.4], [report.log10_volume] * 2, "k-", lw=2)
+        listed = " ".join(f"{v:.4f}" for v in report.log10_mode_growth)
+        rows.append([name, listed, f"{report.log10_mode_growth.sum():.6f}", f"{report.log10_volume:.6f}"])
+    axis.axhline(0.0, color="k", lw=0.8)
+    axis.set_xticks(range(len(VOLUMES)), VOLUMES, rotation=25, ha="right", fontsize=8)
+    axis.set(ylabel="log10 growth along sampling", ylim=(-21, 21))
+    caption = "The volume law: growth of the modes along sampling (bars, cut at 1e±20), prod |a_K| (lines); DDPM, N = 100."
+    save_figure(out, "stability_volume", caption, figure)
+    header = ["method", "log10 growth of the spurious modes", "their sum", "log10 prod |a_K|"]
+    caption = "Growth of the spurious modes along sampling and the volume, DDPM, N = 100."
+    save_table(out, "stability_volumes", caption, header, rows)
+
+
+def bound(out: Path) -> None:
+    """The two-sided bound against measured K."""
+    rows = []
+    for angles, exponent in (((1.0,), 2.0), ((3 / 4,), 1.0), ((1 / 3, 1.0), 1.0), ((1 / 3, 5 / 6), 0.75)):
+        formula = formulas.root_placed_belm(roots_at(angles), exponent)
+        for family, make in families().items():
+            for n in (50, 500):
+                grid = make(n)
+                report = stability(formula, grid)
+                upper = amplification_bound(roots_at(angles), exponent, grid)
+                values = (report.k_sampling, upper[0], report.k_inversion, upper[1])
+                rows.append([" ".join(f"{a:.4g}" for a in angles), exponent, family, n, *(f"{v:.4g}" for v in values)])
+    header = ["angles / pi", "exponent", "grid", "N", "K sampling", "bound", "K inversion", "bound"]
+    save_table(out, "stability_bound", "The two-sided bound (Abel summation) and measured K.", header, rows)
+
+
+def members(out: Path) -> None:
+    """The three best members that the search finds for every k."""
+    rows = []
+    for k in range(2, 7):
+        for member in search(k)[:3]:
+            s = member.score
+            values = (s.objective, s.sampling, s.inversion, s.k_sampling, s.k_inversion, s.reaction)
+            angles = " ".join(f"{a:.4g}" for a in member.angles)
+            rows.append([k, angles, member.exponent, *(f"{v:.4g}" for v in values)])
+    header = ["k", "angles / pi", "exponent", "objective", "sampling error", "inversion error"]
+    header += ["K sampling", "K inversion", "reaction"]
+    caption = "The best root-placed formulas of the search, worst values over the grids, errors relative to O-BELM's."
+    save_table(out, "stability_members", caption, header, rows)

@@ -1,0 +1,1 @@
+"""What one does with a sampler: images, classification of digits."""

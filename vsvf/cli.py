@@ -1,0 +1,161 @@
+"""The command line: `vsvf derive | coefficients | sample | invert | check`.
+
+This module imports no torch and no sympy; each command loads what it needs when it is called.
+
+Exit codes: 0 success, 1 an error while running, 2 wrong usage, 130 interrupted. Errors are one line on stderr; `--debug` adds
+the traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import NoReturn, TextIO
+
+from vsvf.commands.common import UsageError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "derive": ("vsvf.symbolic.command", "derive a variable-step formula symbolically, with its error"),
+    "coefficients": ("vsvf.commands.coefficients", "print a formula's coefficients on a grid"),
+    "check": ("vsvf.commands.check", "order and zero-stability of a formula on a grid, both directions"),
+    "sample": ("vsvf.commands.sample", "sample handwritten digits from the embedded network"),
+    "invert": ("vsvf.commands.invert", "take an image or a saved state back to noise, and return"),
+}
+
+INTRODUCTION = """\
+Solvers for the probability-flow ODE of diffusion models, as data: derive a formula, look at its numbers, check whether it
+is stable, sample with it, and invert what it sampled."""
+
+EXAMPLES = """\
+a first round:
+  vsvf derive --steps 2                               the formula of 2-step BELM, proved
+  vsvf coefficients 'belm(2)' --nodes 0,1,2,4         its numbers on your own nodes
+  vsvf check 'belm(3)' --steps 50                     why not every derived formula can be used
+  vsvf sample --formula 'belm(2)' --out digits        ten digits: digits.png and digits.safetensors
+  vsvf invert digits.safetensors                      back to their noise, and to the same digits again
+
+vsvf COMMAND --help explains a command. --json (every command) prints one JSON document instead.
+Exit codes: 0 success, 1 an error while running, 2 wrong usage, 130 interrupted."""
+
+DERIVE = """\
+examples:
+  vsvf derive --steps 3                       3-step BELM: conditions, coefficients, leading error term
+  vsvf derive --pattern 'bdf(3)' --format latex
+  vsvf derive --steps 2 --unknown a1,b1 --fixed a2=1/2
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help explains)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", UserWarning)
+            warnings.showwarning = _warn
+            code = _dispatch(arguments)
+            sys.stdout.flush()
+            return code
+    except SystemExit as stop:  # from argparse
+        return stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
+        return _failure("interrupted", 130, debug)
+    except BrokenPipeError:  # the reader of our output went away, as in `vsvf … | head`
+        _forget_stdout()
+        return 1
+    except UsageError as error:
+        return _failure(f"error: {error}", 2, debug)
+    except OSError as error:
+        known = error.strerror and error.filename is not None
+        return _failure(f"error: {error.filename}: {error.strerror}" if known else f"error: {error}", 1, debug)
+    except (ValueError, TypeError, RuntimeError) as error:
+        return _failure(f"error: {error}", 1, debug)
+    except MemoryError:
+        return _failure("error: out of memory; take fewer images", 1, debug)
+    except Exception as error:
+        hint = "" if debug else " (a defect of vsvf; --debug shows where)"
+        return _failure(f"internal error: {type(error).__name__}: {error}{hint}", 1, debug)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    parser, commands = _parser()
+    if chosen in COMMANDS:
+        module = importlib.import_module(COMMANDS[chosen][0])
+        command = commands.add_parser(
+            chosen,
+            help=COMMANDS[chosen][1],
+            description=(getattr(module, "DESCRIPTION", None) or COMMANDS[chosen][1]).strip(),
+            epilog=getattr(module, "EXAMPLES", DERIVE if chosen == "derive" else None),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        module.add_arguments(command)
+        args = parser.parse_args(arguments)
+        return int(module.run(args))
+    for name, (_, line) in COMMANDS.items():
+        commands.add_parser(name, help=line)
+    args = parser.parse_args(arguments)
+    if not args.command:
+        parser.print_help()
+    return 0
+
+
+def _parser() -> tuple[Parser, argparse._SubParsersAction]:
+    from vsvf import __version__
+
+    parser = Parser(
+        prog="vsvf",
+        description=INTRODUCTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"vsvf {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
+    return parser, commands
+
+
+def _failure(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"vsvf: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if issubclass(category, UserWarning):
+        print(f"vsvf: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _forget_stdout() -> None:
+    """Point stdout at nothing, so that Python's own flush at exit does not complain."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""`vsvf check`: may this formula be used on this grid? Its order, and its zero-stability in both directions."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+
+from vsvf.commands.common import (
+    FORMULAS,
+    GRID_KEYS,
+    add_grid_arguments,
+    describe_grid,
+    given_settings,
+    grid_settings,
+    make_grid,
+    print_json,
+)
+
+DESCRIPTION = """\
+Check a formula on a grid: how fast its error falls as steps are added (order), and how much it can amplify rounding errors
+along sampling and along inversion (zero-stability)."""
+
+EXAMPLES = f"""\
+what the numbers mean:
+  order           error ~ N^-order as the number of steps N grows; measured on four ODEs with known solutions and smooth
+                  grids, from exact starting values
+  K               the largest factor by which a perturbation (a rounding error, an error of the starter) can grow during
+                  this march of N steps, were the network constant. K = 1e5 costs 5 of float32's 7 digits.
+  spurious roots  a k-step formula carries k-1 modes that mean nothing; on uniform steps each is multiplied by its root per
+                  step of sampling (per step of inversion: by 1/root). |root| < 1 damps it, |root| = 1 keeps it, > 1 blows up.
+  verdict         by the roots, thus for ever finer grids; the sentence after it is about this very grid
+
+examples:
+  vsvf check 'belm(2)' --schedule linear --steps 50
+  vsvf check 'belm(3)' --steps 50              the highest order is of no use: K = 1e41
+  vsvf check 'stable_belm(4)' --schedule scaled_linear --spacing leading --steps 50 --json
+
+In JSON, null stands for a K that is infinite (no inverse, or beyond 1e308: see log10_k) and for an order that cannot be
+measured.
+
+{FORMULAS}"""
+
+STEPS = (16, 24, 32, 48, 64, 96, 128, 192, 256)  # the grids on which the order is measured
+CONVERGES = 0.3  # a smaller slope is no convergence
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vsvf check`."""
+    parser.add_argument("formula", metavar="FORMULA", help="for instance 'belm(2)'; the list is below")
+    add_grid_arguments(parser)
+    parser.add_argument("--no-order", action="store_true", help="do not measure the order (seconds)")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Examine and print."""
+    from vsvf import formulas
+    from vsvf.theory.order import order
+    from vsvf.theory.stability import stability
+
+    formula = formulas.by_name(args.formula)
+    grid = make_grid(grid_settings(given_settings(args, GRID_KEYS)))
+    report = stability(formula, grid)
+    measured: dict[str, float | None] = {"sampling": None, "inversion": None}
+    if not args.no_order:
+        if sys.stderr.isatty():
+            print("measuring the order …", file=sys.stderr)
+        found = order(formula, STEPS)
+        measured = {"sampling": _slope(found.sampling), "inversion": _slope(found.inversion)}
+    roots = [complex(z) for z in report.spurious_roots]
+    if args.json:
+        print_json(
+            {
+                "formula": formula.name,
+                "grid": {"name": grid.name, "steps": grid.steps, "sigma_bar": [grid.sigma_bar[0], grid.sigma_bar[-1]]},
+                "order": {"claimed": formula.order, "measured": None if args.no_order else measured},
+                "k_sampling": report.k_sampling,
+                "k_inversion": report.k_inversion,
+                "log10_k_sampling": report.log10_k_sampling,
+                "log10_k_inversion": report.log10_k_inversion,
+                "inversion": report.inversion,
+                "spurious_roots": [{"real": z.real, "imag": z.imag, "modulus": abs(z)} for z in roots],
+                "verdict": str(report.verdict),
+                "sentence": report.sentence,
+            }
+        )
+        return 0
+    print(f"{formula.name} on {describe_grid(grid)}")
+    print()
+    print(f"order           {_orders(formula.order, measured, report.inversion, args.no_order)}")
+    print(f"K sampling      {_factor(report.log10_k_sampling)}")
+    print(f"K inversion     {_factor(report.log10_k_inversion)}{_how(report.inversion)}")
+    print(f"spurious roots  {', '.join(_root(z) for z in roots) if roots else 'none (a one-step formula)'}")
+    print(f"verdict         {report.verdict}")
+    print()
+    print(f"{report.sentence[0].upper()}{report.sentence[1:]}.")
+    return 0
+
+
+def _slope(slope: float | None) -> float | None:
+    """A measured order, or None where the errors do not fall."""
+    return None if slope is None or not math.isfinite(slope) or slope < CONVERGES else float(slope)
+
+
+def _orders(claimed: int, measured: dict[str, float | None], inversion: str, skipped: bool) -> str:
+    if skipped:
+        return f"{claimed} claimed"
+
+    def text(value: float | None) -> str:
+        return "none, the errors grow as steps are added" if value is None else f"{value:.2f}"
+
+    parts = [f"{claimed} claimed; measured: sampling {text(measured['sampling'])}"]
+    if inversion == "explicit":
+        parts.append(f"inversion {text(measured['inversion'])}")
+    return ", ".join(parts)
+
+
+def _how(inversion: str) -> str:
+    return {"none": " (no exact inverse)", "implicit": " (by an implicit equation per step)"}.get(inversion, "")
+
+
+def _factor(log10: float) -> str:
+    """K from its logarithm, which never overflows."""
+    if math.isinf(log10):
+        return "infinite"
+    return f"{10.0**log10:.3g}" if log10 < 300.0 else f"1e{log10:.0f}"
+
+
+def _root(z: complex) -> str:
+    small = 1e-12
+    real, imag = (0.0 if abs(part) < small else part for part in (z.real, z.imag))
+    text = f"{real:.4g}" if imag == 0.0 else f"{real:.4g}{imag:+.4g}i"
+    return f"{text} (modulus {abs(z):.4g})"

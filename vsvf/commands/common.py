@@ -1,0 +1,244 @@
+"""What the commands share: grids from arguments, settings, output files, printing. Imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vsvf.grid import Grid
+
+SCHEDULES = ("linear", "scaled_linear", "cosine", "edm", "rectified_flow")
+SPACINGS = ("leading", "linspace", "trailing", "karras", "log_snr", "sigma_bar")
+GRID_KEYS = ("nodes", "schedule", "steps", "spacing", "final", "steps_offset", "rho", "sigma_bar_max")
+
+FORMULAS = """\
+formulas (quote the parentheses for the shell):
+  ddim                          Euler's method, order 1
+  adams_bashforth(k) deis(k)    explicit multistep, order k
+  dpm_solver_pp(2|3)            DPM-Solver++ multistep
+  adams_moulton(k) bdf(k)       implicit
+  belm(k)                       O-BELM: exactly invertible, highest order; stable for k = 2 only
+  stable_belm(k)                exactly invertible and zero-stable both ways, k = 2 … 6
+  root_placed_belm((z,…),g)     the same with your own roots and exponent
+  bdia(gamma) edict(p) mccallum_foster(coupling)        exactly invertible, order 1 or 2
+"""
+
+
+class UsageError(Exception):
+    """Arguments that do not go together: exit code 2."""
+
+
+# ---- grids ---------------------------------------------------------------------------------------------------
+
+
+def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that make a grid, all None when not given."""
+    group = parser.add_argument_group(
+        "grid", "the noise levels sigma_bar_0 < … < sigma_bar_N (index 0 = data) between which the steps are taken"
+    )
+    group.add_argument("--nodes", type=_numbers, metavar="S0,S1,…", help="your own nodes, increasing")
+    group.add_argument(
+        "--schedule", type=_choice(SCHEDULES), metavar="NAME", help=f"noise schedule: {', '.join(SCHEDULES)} (default linear)"
+    )
+    group.add_argument("--steps", type=positive, metavar="N", help="number of steps (default 50)")
+    group.add_argument(
+        "--spacing",
+        type=_choice(SPACINGS),
+        metavar="NAME",
+        help=f"how the nodes are spread: {', '.join(SPACINGS)} (default trailing; karras for schedules without timesteps)",
+    )
+    group.add_argument(
+        "--final",
+        type=_choice(("zero", "smallest")),
+        metavar="NAME",
+        help="where sampling ends: zero = clean data, smallest = the schedule's smallest sigma_bar (default zero)",
+    )
+    group.add_argument("--steps-offset", type=int, metavar="T", help="added to leading timesteps (Stable Diffusion: 1)")
+    group.add_argument("--rho", type=finite, metavar="R", help="exponent of the karras spacing (default 7)")
+    group.add_argument("--sigma-bar-max", type=finite, metavar="S", help="start below the schedule's largest noise level")
+
+
+def given_settings(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Those options that the user gave."""
+    return {key: getattr(args, key) for key in keys if getattr(args, key, None) is not None}
+
+
+def grid_settings(given: Mapping[str, Any], saved: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The grid's settings: what was given, over what a state remembers, over the defaults.
+
+    Raises:
+        UsageError: own nodes and options of a schedule at once.
+    """
+    scheduled = [key for key in GRID_KEYS if key in given and key != "nodes"]
+    if "nodes" in given:
+        if scheduled:
+            raise UsageError(f"--nodes gives the whole grid and does not go with --{scheduled[0].replace('_', '-')}")
+        return {"nodes": given["nodes"]}
+    known = {key: saved[key] for key in GRID_KEYS if saved and saved.get(key) is not None}
+    if scheduled:
+        known.pop("nodes", None)
+    if "nodes" in known:
+        return {"nodes": known["nodes"]}
+    settings = {"schedule": "linear", "steps": 50, "final": "zero", **known, **{key: given[key] for key in scheduled}}
+    settings.setdefault("spacing", "karras" if settings["schedule"] in ("edm", "rectified_flow") else "trailing")
+    return settings
+
+
+def make_grid(settings: Mapping[str, Any]) -> Grid:
+    """The grid of `grid_settings`."""
+    from vsvf.grid import Grid
+    from vsvf.schedule import Schedule
+
+    if "nodes" in settings:
+        return Grid.from_sigma_bar(settings["nodes"])
+    options = {key: settings[key] for key in ("steps_offset", "rho", "sigma_bar_max") if key in settings}
+    schedule = getattr(Schedule, settings["schedule"])()
+    return Grid.from_schedule(schedule, settings["steps"], settings["spacing"], settings["final"], **options)
+
+
+def describe_grid(grid: Grid) -> str:
+    """ "linear, trailing, final zero: 50 steps, sigma_bar 0 to 157.4"."""
+    return f"{grid.name}: {grid.steps} steps, sigma_bar {grid.sigma_bar[0]:.4g} to {grid.sigma_bar[-1]:.4g}"
+
+
+# ---- types of arguments --------------------------------------------------------------------------------------
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
+    return value
+
+
+def seed(text: str) -> int:
+    """A whole number that a generator takes."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"{value} is not a whole number from 0 to 2^63 - 1")
+    return value
+
+
+def finite(text: str) -> float:
+    """A finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return value
+
+
+def _numbers(text: str) -> list[float]:
+    return [finite(word) for word in text.replace(",", " ").split()]
+
+
+def _choice(allowed: tuple[str, ...]) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        name = text.strip().lower().replace("-", "_")
+        if name not in allowed:
+            raise argparse.ArgumentTypeError(f"{text!r} is not known; choose one of {', '.join(allowed)}")
+        return name
+
+    return convert
+
+
+# ---- output --------------------------------------------------------------------------------------------------
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """One JSON document on stdout; numbers that are not finite become null."""
+    print(json_text(document))
+
+
+def json_text(document: Any) -> str:
+    """Strict JSON, indented by two."""
+    return json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def note(text: str) -> None:
+    """A remark on stderr."""
+    print(f"vsvf: note: {text}", file=sys.stderr)
+
+
+class Outputs:
+    """The files that a command will write: refused together before the work, written one by one after it.
+
+    Args:
+        out: --out: an existing folder or a name that ends in "/" (a folder, made if need be), else the beginning of the files'
+            names; None is the working directory.
+        stem: how the files are called in a folder.
+        suffixes: their endings, as in ".png".
+        force: overwrite.
+
+    Raises:
+        ValueError: a file exists already and `force` is not given. OSError: the folder cannot be.
+    """
+
+    def __init__(self, out: str | None, stem: str, suffixes: list[str], force: bool) -> None:
+        self.make_folder = out is not None and out.endswith(("/", os.sep))
+        if out is None:
+            base = Path(stem)
+        elif self.make_folder or Path(out).is_dir():
+            base = Path(out) / stem
+        else:
+            base = Path(out)
+            if base.suffix.lower() in (".png", ".safetensors"):
+                base = base.with_suffix("")
+        self.paths = {suffix: base.with_name(base.name + suffix) for suffix in suffixes}
+        self.written: list[Path] = []
+        folder = base.parent
+        existing = folder
+        while self.make_folder and not existing.exists():
+            existing = existing.parent
+        if not existing.is_dir():
+            fix = "is not a folder" if existing.exists() else "does not exist (end --out with / to have a folder made)"
+            raise FileNotFoundError(f"the folder {existing} {fix}")
+        if not os.access(existing, os.W_OK):
+            raise PermissionError(f"the folder {existing} cannot be written to")
+        for path in self.paths.values():
+            if path.is_dir():
+                raise IsADirectoryError(f"{path} is a folder")
+            if path.exists() and not force:
+                raise ValueError(f"{path} exists already; --force overwrites it, --out writes elsewhere")
+
+    def write(self, suffix: str, save: Callable[[Path], None]) -> None:
+        """Write one file with `save(path)`; on failure say which files are complete."""
+        path = self.paths[suffix]
+        try:
+            if self.make_folder:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            save(path)
+        except OSError as error:
+            done = f"; complete already: {', '.join(map(str, self.written))}" if self.written else ""
+            raise OSError(f"could not write {path}: {error.strerror or error}{done}") from error
+        self.written.append(path)

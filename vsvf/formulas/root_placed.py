@@ -1,0 +1,139 @@
+"""Root-placed BELM formulas: bidirectionally explicit, with spurious roots where we put them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vsvf.formula import LinearMultistep
+from vsvf.formulas import lagrange
+from vsvf.formulas.checks import whole_number
+
+Array = np.ndarray
+
+CIRCLE = 1e-9  # a root this close to the unit circle is meant to lie on it, one this close to its mirror image to be conjugate
+
+# Angles of the spurious roots on the unit circle, in units of pi, and the exponent; from vsvf.theory.stability_search.
+STABLE: dict[int, tuple[tuple[float, ...], float]] = {
+    2: ((1.0,), 1.0),
+    3: ((3 / 4,), 1.0),
+    4: ((1 / 3, 1.0), 1.0),
+    5: ((1 / 3, 5 / 6), 0.75),
+    6: ((1 / 6, 5 / 12, 1.0), 0.75),
+}
+
+
+def root_placed_belm(roots: Sequence[complex] | Array | complex, exponent: float = 1.0) -> LinearMultistep:
+    """The k-step BELM formula whose k-1 spurious modes have increments zeta_r^n h^exponent, on any grid.
+
+    Let d_j = x_bar_{i-2+j} - x_bar_{i-1+j} be the increment over h_j = s_j - s_{j-1}, and B_2 … B_k the numbers with
+    prod_r (z - zeta_r) = z^{k-1} - sum_{j=2..k} B_j z^{k-j}. The homogeneous recursion
+
+        d_1 = sum_{j=2..k} A_j d_j,   A_j = B_j (h_1/h_j)^exponent
+
+    is solved by the constant and by d = zeta_r^n h^exponent, n counting steps along the march: where the count starts only
+    multiplies the relation by a power of zeta_r, so the coefficients depend on the window alone. The slopes' weights make
+    the formula exact for polynomials of degree below k: with l_m the Lagrange basis on s_1 … s_{k-1},
+
+        c_m = int_{s_1}^{s_0} l_m - sum_{j=2..k} A_j int_{s_j}^{s_{j-1}} l_m.
+
+    With every root on the unit circle the formula is zero-stable in both directions on grids whose h^exponent varies
+    boundedly (docs/stability.md); its order is k-1 on every such grid, and k on smooth grids when k is even, because rho is
+    then antisymmetric: that is the `order` it carries. Roots inside the circle damp their modes along sampling, and the
+    inverse amplifies them by prod 1/|zeta| per step: such a formula (order k-1) is labelled "for sampling".
+
+    k = 2, zeta = -1: exponent 2 is belm(2) (O-BELM), exponent 0 the variable-step midpoint rule.
+
+    Args:
+        roots: the k-1 spurious roots, 0 < |zeta| <= 1, distinct, none equal to 1, real or in conjugate pairs.
+        exponent: a finite real number, usually from 0 to 2.
+
+    Raises:
+        ValueError: no roots, or roots that break one of these rules.
+    """
+    zeta = _check_roots(roots)
+    if not np.isfinite(exponent):
+        raise ValueError(f"exponent must be a finite number, got {exponent!r}")
+    exponent = float(exponent)
+    k = len(zeta) + 1
+    on_circle = bool(np.all(np.abs(np.abs(zeta) - 1.0) <= CIRCLE))
+    text = ",".join(_literal(z) for z in zeta)
+    name = f"root_placed_belm(({text},),{exponent:.17g})"
+    source = "root placement, docs/stability.md" + ("" if on_circle else " (damped roots: for sampling)")
+    return _build(name, zeta, exponent, k if on_circle and k % 2 == 0 else k - 1, source)
+
+
+def stable_belm(k: int) -> LinearMultistep:
+    """The recommended root-placed BELM with k = 2 … 6 steps: zero-stable in both directions.
+
+    Order k for even k and k-1 for odd k on smooth grids, k-1 on every grid (`root_placed_belm`). The roots, all on the
+    unit circle, and the exponent were found by the search of `vsvf.theory.stability_search`. Longer formulas need finer
+    grids: from about N = 20 for k <= 3, 50 for k = 4 and 5, 100 for k = 6, whose weak instability is the strongest.
+    """
+    k = whole_number("k", k, 2, 6)
+    angles, exponent = STABLE[k]
+    zeta = _check_roots([z for angle in angles for z in _on_circle(angle)])
+    return _build(f"stable_belm({k})", zeta, exponent, k - k % 2, "root placement, docs/stability.md")
+
+
+def _on_circle(angle: float) -> list[complex]:
+    """The root at `angle` (in units of pi) and its conjugate; one root for angle 1."""
+    if angle == 1.0:
+        return [-1.0 + 0.0j]
+    z = complex(np.exp(1j * np.pi * angle))
+    return [z, z.conjugate()]
+
+
+def _build(name: str, zeta: Array, exponent: float, order: int, source: str) -> LinearMultistep:
+    k = len(zeta) + 1
+    recursion = -np.real(np.poly(zeta))[1:]  # B_2 … B_k
+
+    def function(nodes: Array, alpha: Array) -> tuple[Array, Array]:
+        nodes = nodes - nodes[..., 1:2]  # differences are nearly exact in floating point, means are not
+        h = np.diff(nodes, axis=-1)
+        weights = recursion * (h[..., :1] / h[..., 1:]) ** exponent  # A_2 … A_k
+        a = np.zeros((*nodes.shape[:-1], k))
+        a[..., 0] = 1.0
+        a[..., :-1] += weights
+        a[..., 1:] -= weights
+        inner = nodes[..., 1:k]
+        c = np.zeros(nodes.shape)
+        c[..., 1:k] = lagrange.integral(inner, nodes[..., 1], nodes[..., 0])
+        for j in range(2, k + 1):
+            c[..., 1:k] -= weights[..., j - 2, None] * lagrange.integral(inner, nodes[..., j], nodes[..., j - 1])
+        return a, c
+
+    return LinearMultistep(name, k, order, function, source)
+
+
+def _check_roots(roots: Any) -> Array:
+    """The roots as complex128, sorted by angle, each conjugate pair exact, those next to the unit circle put on it."""
+    zeta = np.atleast_1d(np.asarray(roots, dtype=np.complex128)).ravel()
+    if len(zeta) == 0 or not np.all(np.isfinite(zeta)):
+        raise ValueError(f"roots must be one or more finite numbers, got {roots!r}")
+    modulus = np.abs(zeta)
+    if np.any(modulus > 1.0 + CIRCLE) or np.any(modulus == 0.0):
+        bad = complex(zeta[np.flatnonzero((modulus > 1.0 + CIRCLE) | (modulus == 0.0))[0]])
+        raise ValueError(f"roots must satisfy 0 < |zeta| <= 1, got {bad} of modulus {abs(bad):.6g}")
+    if np.any(np.abs(zeta - 1.0) <= 1e-6):
+        raise ValueError("roots must differ from 1, the principal root")
+    near = (np.abs(modulus - 1.0) <= CIRCLE) & (np.abs(modulus - 1.0) > 4.0 * np.finfo(np.float64).eps)
+    zeta = np.where(near, zeta / modulus, zeta)
+    real = np.abs(zeta.imag) <= CIRCLE
+    upper, lower = zeta[~real & (zeta.imag > 0.0)], zeta[~real & (zeta.imag < 0.0)]
+    upper, lower = upper[np.argsort(np.angle(upper))], lower[np.argsort(-np.angle(lower))]
+    if len(upper) != len(lower) or np.any(np.abs(upper - lower.conj()) > 10.0 * CIRCLE):
+        raise ValueError(f"roots must be real or come in conjugate pairs, got {roots!r}")
+    alone = np.sort(zeta[real].real) + 0.0j
+    zeta = np.concatenate([np.stack([upper, upper.conj()], axis=-1).ravel(), alone])
+    gaps = np.abs(zeta[:, None] - zeta[None, :]) + 4.0 * np.eye(len(zeta))
+    if gaps.min() <= 1e-6:
+        raise ValueError(f"roots must be distinct, got {roots!r}")
+    return zeta
+
+
+def _literal(z: complex) -> str:
+    """A number that `ast.literal_eval` reads back bit for bit."""
+    return f"{z.real:.17g}" if z.imag == 0.0 else f"{z.real:.17g}{z.imag:+.17g}j"

@@ -104,4 +104,4 @@ def _ideal_denoiser(out: Path) -> None:
     axis.set(xlabel="number of steps N", ylabel="largest pixel error", title="Ideal denoiser of 100 digits, slope by the name")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=7, ncol=2)
-    save_figure(out, "order_ideal_plot", "Convergence on a real diffusion ODE with known eps (3-step BELM leaves the figure).", figure)
+    save_figure(out, "order_ideal_plot", "Convergence on a diffusion ODE with known eps (3-step BELM leaves the figure).", figure)

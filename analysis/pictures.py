@@ -38,7 +38,7 @@ def main(out: Path) -> None:
     images, test_labels = test_images()
     chosen = torch.arange(5, 100, 10)
     image, plain = images[chosen], predictors.digits(test_labels[chosen])
-    errors = []
+    errors, lost = [], {}
     for name, title in (("ddim", "DDIM inversion"), ("belm(2)", "O-BELM"), ("stable_belm(4)", "stable 4-step BELM")):
         if name == "ddim":
             found, _ = vsvf.integrate(plain, image, grid.sigma_bar, "ddim")
@@ -52,8 +52,21 @@ def main(out: Path) -> None:
             f"{title}: test image, inverted noise, reconstruction, difference × 10.",
             [("image", image), ("noise found", found / 2), ("reconstruction", back), ("difference × 10", 10 * (back - image))],
         )
+        lost[title] = (found, back)
         difference = (back - image).double()
         errors.append([title, float(difference.square().mean()), float(difference.abs().max()), float(found.std())])
+    _sheet(
+        out,
+        "pictures_overview",
+        f"MNIST test images, inverted and reconstructed with {STEPS} steps; differences ten times enlarged.",
+        [
+            ("image", image),
+            ("noise found\nby O-BELM", lost["O-BELM"][0] / 2),
+            ("reconstructed\nby O-BELM", lost["O-BELM"][1]),
+            ("difference × 10\nO-BELM", 10 * (lost["O-BELM"][1] - image)),
+            ("difference × 10\nDDIM inversion", 10 * (lost["DDIM inversion"][1] - image)),
+        ],
+    )
     save_table(
         out, "pictures_errors", f"Reconstruction of ten test images, N = {STEPS}, float32, guidance 1, pixels in [-1, 1].",
         ["method", "MSE", "largest difference", "standard deviation of the noise found (1 would be Gaussian)"], errors,

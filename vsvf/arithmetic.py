@@ -1,10 +1,14 @@
 """The numbers a march computes with. A register holds the states and slopes of one run and forms the rows' sums.
 
-A row is one matrix-vector product on a stacked buffer: K + 1 slots of states (one is free to be written) and as many slopes
-as rows look back at, in rings. So a march of any length holds the same memory.
+The K states and as many slopes as rows look back at stand in rings, stacked in one buffer, so a row is one matrix-vector
+product that overwrites the oldest state, and a march of any length holds the same memory. Large states are summed piece by
+piece: what is copied in for a row, or summed in two goes, is then still in the processor's cache.
 """
 
 from __future__ import annotations
+
+import math
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -18,14 +22,29 @@ FLOATS: dict[str, torch.dtype] = {
     "float64": torch.float64,
 }
 
+PIECE = 1 << 19
+"""Bytes of one state that each thread of a CPU sums at a time; see docs/performance.md for how it was chosen."""
+
 
 def name_of(dtype: torch.dtype) -> str:
     """ "float32" for torch.float32, and so on."""
     return str(dtype).removeprefix("torch.")
 
 
+def all_finite(x: torch.Tensor) -> bool:
+    """Whether every entry is finite. The sum is one fast pass, and is finite only if all entries are; it may overflow where
+    they are, and only then each entry is looked at."""
+    if not x.is_floating_point():
+        return True
+    total = x.sum(dtype=torch.float32) if x.itemsize < 4 else x.sum()
+    return math.isfinite(total) or bool(torch.isfinite(x).all())
+
+
 class FloatRegister:
     """States and slopes in a floating dtype.
+
+    A slope is kept as the tensor that the predictor returned until the row that it was taken for is summed, which saves a
+    copy if no later row needs it. Reading a state copies it first: a predictor may write its next output to the same memory.
 
     Args:
         rows: the plan in marching order and in the scale of the states.
@@ -34,34 +53,47 @@ class FloatRegister:
     """
 
     def __init__(self, rows: Plan, first: torch.Tensor, dtype: torch.dtype) -> None:
-        steps = rows.steps
-        self.shape = first.shape[1:]
-        self.steps = steps
+        self.shape, self.steps, self.dtype = first.shape[1:], rows.steps, dtype
         columns = np.flatnonzero(np.any(rows.c[:, 1:] != 0.0, axis=0)) + 1
-        self.slopes = int(columns.max() - columns.min() + 1) if len(columns) else 0
-        slots = steps + 1 + self.slopes
-        size = self.shape.numel()
-        self.buffer = torch.zeros((slots, size), dtype=dtype, device=first.device)
-        self.wide = dtype in (torch.float16, torch.bfloat16)
-        # one vector of weights per row, each weight at the slot where its state or slope will stand
-        weights = np.zeros((rows.rows, slots))
-        row = np.arange(rows.rows)
-        for j in range(1, steps + 1):
-            weights[row, (row + steps - j) % (steps + 1)] = rows.a[:, j - 1]
-        for j in columns.tolist():
-            weights[row, steps + 1 + (row + steps - j) % self.slopes] = rows.c[:, j]
-        self.weights = torch.as_tensor(weights, device=first.device).to(torch.float32 if self.wide else dtype)
+        newest = 1 if not rows.explicit else columns.min(initial=1)
+        self.slopes = int(columns.max() - newest + 1) if len(columns) else 0
+        self.buffer = torch.zeros((self.steps + self.slopes, self.shape.numel()), dtype=dtype, device=first.device)
+        self.states = [self.buffer[slot].view(self.shape) for slot in range(self.steps)]
+        self.memory = self.buffer.untyped_storage().data_ptr()
         self.known = [-1] * max(self.slopes, 1)
-        for s in range(steps):
+        self.fresh: torch.Tensor | None = None  # the slope that is not copied yet, flat,
+        self.fresh_slot = 0  # and its place in the ring
+        self.wide = dtype in (torch.float16, torch.bfloat16)
+        # the matrix: all slots, except that a single slope, read by one row only, is added by itself
+        self.single = self.slopes == 1
+        width = self.steps if self.single else self.steps + self.slopes
+        share = PIECE * torch.get_num_threads() // dtype.itemsize
+        self.piece = share if first.device.type == "cpu" else max(1, self.shape.numel())
+        parts = [self.buffer[:, start : start + self.piece] for start in range(0, self.buffer.shape[1], self.piece)]
+        self.pieces = [(part[:width].t(), [part[slot] for slot in range(part.shape[0])]) for part in parts]
+        # one vector of weights per row, each weight at the slot where its state or slope will stand; the oldest state's is
+        # apart, since its slot is overwritten: new = carry * oldest + matrix @ weights + single_weight * single slope
+        weights = np.zeros((rows.rows, width))
+        row = np.arange(rows.rows)
+        for j in range(1, self.steps + (1 if self.wide else 0)):
+            weights[row, (row - j) % self.steps] = rows.a[:, j - 1]
+        if not self.single:
+            for j in columns.tolist():
+                weights[row, self.steps + (row + self.steps - j) % self.slopes] = rows.c[:, j]
+        self.weights = torch.as_tensor(weights, device=first.device).to(torch.float32 if self.wide else dtype)
+        self.carry = rows.a[:, -1].tolist()
+        self.single_weight = rows.c[:, columns[0]].tolist() if self.single else [0.0] * rows.rows
+        for s in range(self.steps):
             self.put(s, first[s])
 
     def put(self, s: int, value: torch.Tensor) -> None:
         """Store state s."""
-        self.buffer[s % (self.steps + 1)].copy_(value.reshape(-1))
+        self.states[s % self.steps].copy_(value.detach())
 
     def state(self, s: int) -> torch.Tensor:
         """State s, as a view of the register's memory, in the scale of the rows."""
-        return self.buffer[s % (self.steps + 1)].view(self.shape)
+        self._store_fresh()
+        return self.states[s % self.steps]
 
     def has_slope(self, s: int) -> bool:
         """Whether the slope of state s is stored."""
@@ -69,18 +101,41 @@ class FloatRegister:
 
     def put_slope(self, s: int, value: torch.Tensor) -> None:
         """Store the slope of state s."""
-        if self.slopes:
-            slot = s % self.slopes
-            self.buffer[self.steps + 1 + slot].copy_(value.reshape(-1))
-            self.known[slot] = s
+        if not self.slopes:
+            return
+        self._store_fresh()
+        self.fresh_slot = s % self.slopes
+        self.fresh = value.detach().reshape(-1)
+        self.known[self.fresh_slot] = s
+        if self.fresh.untyped_storage().data_ptr() == self.memory:
+            self._store_fresh()  # the predictor returned (a view of) its input
+
+    def _store_fresh(self) -> None:
+        """Copy the newest slope into the buffer, if that is still to be done."""
+        if self.fresh is not None:
+            self.buffer[self.steps + self.fresh_slot].copy_(self.fresh)
+            self.fresh = None
 
     def advance(self, m: int) -> None:
-        """State K + m from row m, without the slope of the state itself."""
-        out = self.buffer[(m + self.steps) % (self.steps + 1)]
-        if self.wide:
-            out.copy_(torch.mv(self.buffer.t().float(), self.weights[m]))
-        else:
-            torch.mv(self.buffer.t(), self.weights[m], out=out)
+        """State K + m from row m, without the slope of the state itself. Overwrites state m."""
+        out, slot = m % self.steps, self.steps + self.fresh_slot
+        weights, carry, alpha = self.weights[m], self.carry[m], self.single_weight[m]
+        slope = self.fresh
+        if self.single:
+            slope = None if alpha == 0.0 else self.buffer[slot] if slope is None else slope
+        parts = repeat(None) if slope is None else (slope,) if len(self.pieces) == 1 else slope.split(self.piece)
+        for (matrix, slots), part in zip(self.pieces, parts):
+            if part is not None and not self.single:
+                slots[slot].copy_(part)
+            total = torch.mv(matrix.float(), weights) if self.wide else slots[out].addmv_(matrix, weights, beta=carry)
+            if part is not None and self.single:
+                total.add_(part.to(self.dtype), alpha=alpha)
+            if self.wide:
+                slots[out].copy_(total)
+        if slope is not None:
+            self.fresh = None
+            if self.single:
+                self.known[0] = -1  # used up
 
     def window(self, start: int) -> torch.Tensor:
         """States start … start + K - 1, (K, …), copied out."""

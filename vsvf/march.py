@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import torch
 
-from vsvf.arithmetic import FloatRegister
+from vsvf.arithmetic import all_finite
 from vsvf.errors import ConvergenceError, NonFiniteError
 from vsvf.plan import Plan
 from vsvf.predictors.base import Predictor
+from vsvf.register import Register
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,12 @@ class Evaluator:
         self.nfe = nfe
 
     def __call__(self, x: torch.Tensor, s: int) -> torch.Tensor:
-        version = x._version
+        version = 0 if x.is_inference() else x._version  # inference tensors have none
         slope = self.predictor.epsilon(x, self.nodes[s], self.times[s])
         self.nfe += 1
-        if x._version != version:
+        if not x.is_inference() and x._version != version:
             raise ValueError("the predictor changed its input x in place; it must leave x as it is (clone it first)")
-        low, high = torch.aminmax(slope)
-        if not (torch.isfinite(low) & torch.isfinite(high)):
+        if not all_finite(slope):
             raise NonFiniteError(
                 f"{self.name}: the prediction at state {s} (sigma_bar = {self.nodes[s]:.6g}, t = {self.times[s]:.6g}, "
                 f"evaluation {self.nfe}) is not finite"
@@ -82,7 +82,7 @@ class Evaluator:
 @torch.no_grad()
 def march(
     rows: Plan,
-    register: FloatRegister,
+    register: Register,
     evaluate: Callable[[torch.Tensor, int], torch.Tensor],
     iteration: Iteration,
     after: Callable[[int], None] | None = None,
@@ -99,7 +99,7 @@ def march(
         after: called with s = K + m when state s is done.
     """
     steps = rows.steps
-    reads = [[j for j in range(steps, 0, -1) if weights[j] != 0.0] for weights in rows.c]
+    reads = [[j for j in range(steps, 0, -1) if weights[j] != 0.0] for weights in rows.c.tolist()]
     implicit = rows.c[:, 0].tolist()
     for m, columns in enumerate(reads):
         s = steps + m
@@ -108,17 +108,18 @@ def march(
                 register.put_slope(s - j, evaluate(register.state(s - j), s - j))
         register.advance(m)
         if implicit[m] != 0.0:
-            _solve(register, evaluate, s, implicit[m], iteration)
+            _solve(register, evaluate, s, implicit[m], iteration, rows.name)
         if after is not None:
             after(s)
 
 
 def _solve(
-    register: FloatRegister,
+    register: Register,
     evaluate: Callable[[torch.Tensor, int], torch.Tensor],
     s: int,
     weight: float,
     iteration: Iteration,
+    name: str,
 ) -> None:
     """Solve z = explicit part + weight eps(z) for state s by fixed-point iteration."""
     explicit = register.state(s).clone()
@@ -133,8 +134,8 @@ def _solve(
             register.put_slope(s, slope)
             return
     raise ConvergenceError(
-        f"implicit row for state {s}: after {iteration.cap} fixed-point iterations the relative change is {change:.3g}, "
-        f"the tolerance {iteration.tolerance:.3g}; take more steps, raise max_iterations, or use an explicit formula",
+        f"{name}: the implicit row for state {s} is not solved, after {iteration.cap} fixed-point iterations the relative change is "
+        f"{change:.3g}, the tolerance {iteration.tolerance:.3g}; take more steps, raise max_iterations, or use an explicit formula",
         residual=change,
         iterations=iteration.cap,
     )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from vsvf import formulas
-from vsvf.arithmetic import FLOATS, FloatRegister, name_of
+from vsvf.arithmetic import FLOATS, FloatRegister, all_finite, name_of
 from vsvf.determinism import Verified
 from vsvf.errors import NonFiniteError, StateFileError, ZeroStabilityWarning
 from vsvf.fixed import Fixed, FixedRegister, plan_bits, quantised
@@ -117,6 +117,7 @@ def invert(
         ValueError, TypeError: an argument that does not fit, named.
         NonFiniteError: a prediction that is not finite. ConvergenceError: the iteration did not reach its tolerance.
     """
+    _check_types(predictor, grid)
     stop = grid.steps if stop is None else stop
     run = _Run(predictor, x, grid, formula, "inversion", arithmetic, stop, tolerance, max_iterations)
     if run.by_sweeps:
@@ -150,6 +151,11 @@ def integrate(
     Returns:
         x at nodes[-1], and the number of evaluations of eps.
     """
+    _check_types(predictor)
+    if not isinstance(x, torch.Tensor) or x.ndim < 2 or not x.is_floating_point() or x.numel() == 0:
+        raise ValueError("x must be a floating tensor (B, …) that is not empty")
+    if not all_finite(x):
+        raise ValueError("x has entries that are not finite")
     positions = np.asarray(nodes, dtype=np.float64)
     moves = np.diff(positions)
     if positions.ndim != 1 or len(positions) < 2 or not (np.all(moves > 0) or np.all(moves < 0)):
@@ -164,6 +170,16 @@ def integrate(
     with _bar(rows.rows, f"{rows.name}", progress) as bar:
         march(rows, register, evaluate, Iteration(1.0, 1), lambda s: bar.update() if bar is not None else None)
     return register.state(rows.rows + rows.steps - 1).clone(), evaluate.nfe
+
+
+def _check_types(predictor: Any, grid: Any = None) -> None:
+    if not isinstance(predictor, Predictor):
+        raise TypeError(
+            f"predictor must be a vsvf.predictors.Predictor, got {type(predictor).__name__}; wrap a callable(x, t) as "
+            "Predictor(callable, schedule, kind=…)"
+        )
+    if grid is not None and not isinstance(grid, Grid):
+        raise TypeError(f"grid must be a vsvf.Grid, got {type(grid).__name__}")
 
 
 def default_tolerance(dtype: torch.dtype, predictor_dtype: torch.dtype | None) -> float:
@@ -203,13 +219,7 @@ class _Run:
         tolerance: float | None,
         max_iterations: int,
     ) -> None:
-        if not isinstance(predictor, Predictor):
-            raise TypeError(
-                f"predictor must be a vsvf.predictors.Predictor, got {type(predictor).__name__}; wrap a callable(x, t) as "
-                "Predictor(callable, schedule, kind=…)"
-            )
-        if not isinstance(grid, Grid):
-            raise TypeError(f"grid must be a vsvf.Grid, got {type(grid).__name__}")
+        _check_types(predictor, grid)
         self.formula = formulas.by_name(formula) if isinstance(formula, str) else formula
         if not isinstance(self.formula, Formula):
             raise TypeError(f"formula must be a formula or its name, got {type(formula).__name__}")
@@ -224,7 +234,7 @@ class _Run:
             raise ValueError(
                 f"x must be a floating tensor (B, …) that is not empty, got {tensor.dtype} of shape {tuple(tensor.shape)}"
             )
-        if not bool(torch.isfinite(tensor).all()):
+        if not all_finite(tensor):
             raise ValueError("x has entries that are not finite")
         self.tensor = tensor
         self._set_arithmetic(arithmetic)
@@ -331,7 +341,7 @@ class _Run:
 
             march(rows, register, evaluate, self.iteration, after)
         values = self._in_marching_order(register.window(rows.rows))
-        if not bool(torch.isfinite(values).all()):
+        if not all_finite(values):
             raise NonFiniteError(
                 f"{plan.name}: the states overflowed {self.arithmetic} during {self.direction}; see vsvf.stability(formula, grid)"
             )

@@ -54,8 +54,8 @@ def edict(p: float = 0.93) -> Coupled:
 
         X' = X - h eps(Y),   Y' = Y - h eps(X'),   X'' = p X' + (1-p) Y',   Y'' = p Y' + (1-p) X'',
 
-    both slopes at the step's noisy node. Four rows per step, two evaluations. p in [0, 1]; p = 0 is not invertible. Order 1:
-    the two states stay O(h) apart. Written in x_bar; the original feeds X' to the network in the scale of the next node
+    both slopes at the step's noisy node. Four rows per step, two evaluations. p in [0, 1]; p = 0 is not invertible. Order 1;
+    for a fixed p < 1 the two states stay O(h^2) apart. Written in x_bar; the original feeds X' to the network in the scale of the next node
     with the time of this one, which differs by O(h). Source: Wallace, Gokul & Naik, CVPR 2023, equation (9) of the paper.
     """
     p = fraction("p", p)

@@ -1,0 +1,87 @@
+"""`vsvf derive`: a derivation on the command line.
+
+This module loads neither sympy nor torch by itself; sympy comes when a derivation is asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vsvf.symbolic import Derivation
+
+FORMATS = ("text", "latex", "python", "json")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vsvf derive`."""
+    parser.add_argument("--steps", type=int, default=None, help="k, the number of states a row reads")
+    parser.add_argument(
+        "--pattern",
+        default=None,
+        help="a family or method: belm (default), ddim, adams_bashforth, adams_moulton, bdf, bdia, deis, gaussian, "
+        "dpm_solver_pp; 'bdf(3)' fixes the steps; 'table1' prints the local errors of the methods of that table",
+    )
+    parser.add_argument(
+        "--unknown", default=None, help="own pattern: the coefficients to solve for, as in a1,a2,b1 (needs --steps)"
+    )
+    parser.add_argument(
+        "--fixed", action="append", default=[], metavar="A=EXPR", help="own pattern: a coefficient that is given, as in a2=1/2"
+    )
+    parser.add_argument(
+        "--conditions", type=int, default=None, help="own pattern: how many monomials to reproduce (default: all possible)"
+    )
+    parser.add_argument(
+        "--basis", default=None, help="own pattern: functions to reproduce instead, as in '1, sigma_bar, sqrt(sigma_bar**2+c**2)'"
+    )
+    parser.add_argument("--format", choices=FORMATS, default=None, help="default: text")
+    parser.add_argument("--json", action="store_true", help="the same as --format json")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Derive and print. ValueError with one clear line on bad arguments."""
+    style = args.format or ("json" if args.json else "text")
+    if args.json and style != "json":
+        raise ValueError(f"--json contradicts --format {style}")
+    if args.pattern == "table1":
+        return _table(args, style)
+    derivation = _derivation(args)
+    made = {"text": derivation.__str__, "latex": derivation.latex, "python": derivation.python, "json": derivation.json}
+    sys.stdout.write(made[style]().rstrip() + "\n")
+    return 0
+
+
+def _derivation(args: argparse.Namespace) -> Derivation:
+    from vsvf.symbolic import Pattern, derive, known
+    from vsvf.symbolic.pattern import split
+
+    own = args.unknown is not None or args.fixed or args.conditions is not None or args.basis is not None
+    if not own:
+        if args.pattern is not None and args.pattern.strip().startswith(("dpm_solver_pp", "edict", "mccallum_foster")):
+            name = args.pattern if "(" in args.pattern or args.steps is None else f"{args.pattern}({args.steps})"
+            return known(name)
+        return derive(args.pattern, steps=args.steps)
+    if args.pattern is not None:
+        raise ValueError("--pattern names a ready-made pattern and does not go with --unknown, --fixed, --conditions or --basis")
+    if args.steps is None:
+        raise ValueError("--steps must be given for an own pattern")
+    fixed = {}
+    for item in args.fixed:
+        coefficient, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError(f"--fixed must read as in a2=1/2, got {item!r}")
+        fixed[coefficient.strip()] = value
+    return derive(Pattern(args.steps, split(args.unknown or ""), fixed, args.conditions, args.basis))
+
+
+def _table(args: argparse.Namespace, style: str) -> int:
+    if style != "text":
+        raise ValueError(f"--format {style} is not offered for table1, which is text")
+    if args.steps is not None:
+        raise ValueError("--steps does not go with table1")
+    from vsvf.symbolic import table
+
+    sys.stdout.write(table.text() + "\n")
+    return 0

@@ -72,8 +72,9 @@ class Evaluator:
         if not x.is_inference() and x._version != version:
             raise ValueError("the predictor changed its input x in place; it must leave x as it is (clone it first)")
         if not all_finite(slope):
+            what = "prediction" if all_finite(x) else "state itself, and so the prediction,"
             raise NonFiniteError(
-                f"{self.name}: the prediction at state {s} (sigma_bar = {self.nodes[s]:.6g}, t = {self.times[s]:.6g}, "
+                f"{self.name}: the {what} at state {s} (sigma_bar = {self.nodes[s]:.6g}, t = {self.times[s]:.6g}, "
                 f"evaluation {self.nfe}) is not finite"
             )
         return slope
@@ -127,6 +128,8 @@ def _solve(
     for _ in range(iteration.cap):
         slope = evaluate(register.state(s), s)
         old = register.state(s).clone()
+        if slope.untyped_storage().data_ptr() == register.state(s).untyped_storage().data_ptr():
+            slope = slope.clone()  # the predictor returned its input, which is about to change
         register.put(s, explicit + weight * slope)
         new = register.state(s)
         change = float((new - old).abs().max() / new.abs().max().clamp(min=1.0))
@@ -134,7 +137,7 @@ def _solve(
             register.put_slope(s, slope)
             return
     raise ConvergenceError(
-        f"{name}: the implicit row for state {s} is not solved, after {iteration.cap} fixed-point iterations the relative change is "
+        f"{name}: the implicit row for state {s} is not solved: after {iteration.cap} iterations the relative change is "
         f"{change:.3g}, the tolerance {iteration.tolerance:.3g}; take more steps, raise max_iterations, or use an explicit formula",
         residual=change,
         iterations=iteration.cap,

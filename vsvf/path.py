@@ -8,9 +8,12 @@ would sample to the given image; whether the sweeps reach it depends on the step
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
+from vsvf.arithmetic import all_finite
 from vsvf.errors import ConvergenceError, NonFiniteError
 from vsvf.march import Iteration
 from vsvf.plan import Plan
@@ -28,6 +31,7 @@ def invert_path(
     iteration: Iteration,
     dtype: torch.dtype,
     nodes_per_call: int | None = None,
+    after: Callable[[int, torch.Tensor, int], None] | None = None,
 ) -> tuple[torch.Tensor, int, float]:
     """The path z_0 … of `plan` that ends at x.
 
@@ -39,6 +43,7 @@ def invert_path(
         iteration: tolerance on the relative change of the path, cap on sweeps.
         dtype: of the path.
         nodes_per_call: states evaluated in one call of the network; default all.
+        after: called with the number of sweeps done, the noise found so far, and the evaluations so far.
 
     Returns:
         The first window (K, B, …) at the noise end, the number of evaluations of eps, the last relative change.
@@ -68,12 +73,20 @@ def invert_path(
             part = needed[start : start + chunk]
             batch = path[torch.as_tensor(part, device=x.device)].reshape(-1, *x.shape[1:])
             levels = np.repeat(nodes[part], x.shape[0])
-            slopes.append(predictor.epsilon(batch, levels).to(dtype).reshape(len(part), -1))
+            slope = predictor.epsilon(batch, levels)
+            if not all_finite(slope) and all_finite(batch):
+                raise NonFiniteError(
+                    f"{plan.name}: a prediction in sweep {sweep}, between sigma_bar = {levels.min():.6g} and {levels.max():.6g}, "
+                    "is not finite"
+                )
+            slopes.append(slope.to(dtype).reshape(len(part), -1))
         nfe += len(needed)
         new = torch.matmul(gain, torch.cat(slopes)) + carry[:, None] * flat
         old = path[:known].reshape(known, -1)
         change = float((new - old).abs().max() / new.abs().max().clamp(min=1.0))
         path[:known] = new.reshape(known, *x.shape)
+        if after is not None:
+            after(sweep, path[window[0]], nfe)
         if not np.isfinite(change):
             raise ConvergenceError(
                 f"{plan.name}: the inversion sweeps diverged at sweep {sweep}; take more steps or a BELM formula",
@@ -140,7 +153,7 @@ def _ddim_inversion(predictor: Predictor, x: torch.Tensor, nodes: Array, scale: 
         if nodes[s] > where:
             slope = predictor.epsilon(x_bar * float(predictor.alpha(where)), float(where))
             nfe += 1
-            if not bool(torch.isfinite(slope).all()):
+            if not all_finite(slope):
                 raise NonFiniteError(f"the prediction at sigma_bar = {where:.6g} is not finite")
             x_bar = x_bar + float(nodes[s] - where) * slope.to(x.dtype)
             where = nodes[s]

@@ -65,9 +65,11 @@ class Schedule:
         return self.alpha_at(self.sigma_bar(t))
 
     def sigma(self, t: Any) -> Array:
-        """sigma(t) = alpha(t) sigma_bar(t)."""
+        """sigma(t) = alpha(t) sigma_bar(t); 1 where alpha is 0."""
         sigma_bar = self.sigma_bar(t)
-        return self.alpha_at(sigma_bar) * sigma_bar
+        alpha = self.alpha_at(sigma_bar)
+        pure = alpha == 0.0
+        return np.where(pure, 1.0, alpha * np.where(pure, 0.0, sigma_bar))[()]  # a scalar for a scalar
 
     def log_snr(self, t: Any) -> Array:
         """log(alpha^2 / sigma^2) = -2 log sigma_bar."""
@@ -151,9 +153,7 @@ class Schedule:
     def cosine(cls, steps: int = 1000, offset: float = 0.008, max_beta: float = 0.999) -> Schedule:
         """Nichol & Dhariwal (2021), diffusers' "squaredcos_cap_v2": alpha^2(t) proportional to
         cos^2(pi/2 (t/T + s)/(1 + s)), with beta capped at `max_beta`."""
-        t = np.arange(steps + 1) / steps
-        alpha_squared = np.cos((t + offset) / (1.0 + offset) * np.pi / 2.0) ** 2
-        return cls.from_betas(np.minimum(1.0 - alpha_squared[1:] / alpha_squared[:-1], max_beta), name="cosine")
+        return cls.from_betas(_cosine_betas(steps, offset, max_beta), name="cosine")
 
     @classmethod
     def edm(cls, sigma_min: float = 0.002, sigma_max: float = 80.0) -> Schedule:
@@ -200,10 +200,13 @@ class Schedule:
         """
         class_name = str(config.get("_class_name", ""))
         steps = int(config.get("num_train_timesteps", 1000))
-        if "FlowMatch" in class_name:
+        table_keys = {"trained_betas", "beta_schedule", "beta_start", "beta_end"}
+        if "FlowMatch" in class_name or (not class_name and "shift" in config and not table_keys & set(config)):
             return cls.rectified_flow(t_min=1.0 / steps, time_scale=float(steps))
         if "EDM" in class_name:
             return cls.edm(float(config.get("sigma_min", 0.002)), float(config.get("sigma_max", 80.0)))
+        if not table_keys & set(config) and (class_name or "sigma_max" in config):
+            raise ValueError(f"the configuration of {class_name or 'this scheduler'} has no betas: no schedule can be read from it")
         if config.get("trained_betas") is not None:
             betas = _as_array(config["trained_betas"])
         else:
@@ -214,7 +217,7 @@ class Schedule:
             elif kind == "scaled_linear":
                 betas = np.linspace(start**0.5, end**0.5, steps) ** 2
             elif kind == "squaredcos_cap_v2":
-                return cls.cosine(steps)
+                betas = _cosine_betas(steps)
             elif kind == "sigmoid":
                 betas = (end - start) / (1.0 + np.exp(-np.linspace(-6.0, 6.0, steps))) + start
             else:
@@ -228,6 +231,12 @@ class Schedule:
             root = (root - root[-1]) * root[0] / (root[0] - root[-1])
             table = root**2
         return cls.from_alphas_cumprod(table, name=str(config.get("beta_schedule", "trained_betas")))
+
+
+def _cosine_betas(steps: int, offset: float = 0.008, max_beta: float = 0.999) -> Array:
+    t = np.arange(steps + 1) / steps
+    alpha_squared = np.cos((t + offset) / (1.0 + offset) * np.pi / 2.0) ** 2
+    return np.minimum(1.0 - alpha_squared[1:] / alpha_squared[:-1], max_beta)
 
 
 def _alpha_vp(sigma_bar: Array) -> Array:

@@ -57,11 +57,11 @@ def sample(
             (the same family's formulas with fewer steps). Not used when x is a `State`, or by one-step and coupled methods.
         arithmetic: "float16", "bfloat16", "float32" or "float64" for states and slopes, whatever the predictor computes in;
             "fixed" (or a `Fixed`) for integers, with which inversion returns every bit; default: that of x.
-        stop: node index to stop at; 0 is the data end.
+        stop: node index to stop at; 0 is the data end. (The first k states reach k-1 nodes down already.)
         tolerance: relative change at which implicit rows count as solved; default 1e-10, or 16 units of rounding of the
             state's or the predictor's precision where that is more.
         max_iterations: cap of their fixed-point iteration.
-        callback: called with a `Step` after every row.
+        callback: called with a `Step` after every row (after every sweep, of `max_iterations`, where the path is swept).
         verify: evaluate eps twice at every state and compare the bits: exactness needs a deterministic predictor.
         progress: show a progress bar.
         warn: examine the formula on the grid and warn, once, if it amplifies perturbations without bound.
@@ -73,9 +73,9 @@ def sample(
         ValueError, TypeError: an argument that does not fit, named.
         NonFiniteError, ConvergenceError, FixedPointOverflowError, DeterminismError: while marching, with the step.
     """
-    run = _Run(predictor, x, grid, formula, "sampling", arithmetic, stop, tolerance, max_iterations)
+    run = _Run(predictor, x, grid, formula, "sampling", arithmetic, stop, tolerance, max_iterations, starter)
     if warn:
-        _warn_if_unsafe(run.formula, grid, "sampling")
+        _warn_if_unsafe(run)
     return run.march(starter, callback, verify, progress)
 
 
@@ -119,11 +119,11 @@ def invert(
     """
     _check_types(predictor, grid)
     stop = grid.steps if stop is None else stop
-    run = _Run(predictor, x, grid, formula, "inversion", arithmetic, stop, tolerance, max_iterations)
+    run = _Run(predictor, x, grid, formula, "inversion", arithmetic, stop, tolerance, max_iterations, starter)
     if run.by_sweeps:
-        return run.sweep(starter, nodes_per_call)
+        return run.sweep(starter, nodes_per_call, callback, progress)
     if warn:
-        _warn_if_unsafe(run.formula, grid, "inversion")
+        _warn_if_unsafe(run)
     return run.march(starter, callback, verify, progress)
 
 
@@ -188,20 +188,21 @@ def default_tolerance(dtype: torch.dtype, predictor_dtype: torch.dtype | None) -
     return max(1e-10, 16.0 * coarsest)
 
 
-_examined: set[tuple[str, bytes, str]] = set()
+_examined: set[tuple[str, str]] = set()
 _warned: set[tuple[str, str]] = set()
 
 
-def _warn_if_unsafe(formula: Formula, grid: Grid, direction: str) -> None:
+def _warn_if_unsafe(run: _Run) -> None:
     """Examine a formula and a grid once; warn once per formula and direction when a march amplifies perturbations without bound."""
-    key = (formula.name, grid.sigma_bar.tobytes(), direction)
-    if key in _examined or (formula.name, direction) in _warned:
+    name, direction = run.formula.name, run.direction
+    key = (run.plan.fingerprint, direction)
+    if key in _examined or (name, direction) in _warned:
         return
     _examined.add(key)
-    report = stability(formula, grid)
+    report = stability(run.formula, run.grid)
     if report.unsafe(direction):
-        _warned.add((formula.name, direction))
-        warnings.warn(f"{formula.name} on {grid}: {report.sentence}", ZeroStabilityWarning, stacklevel=3)
+        _warned.add((name, direction))
+        warnings.warn(f"{name} on {run.grid}: {report.sentence}", ZeroStabilityWarning, stacklevel=3)
 
 
 class _Run:
@@ -218,6 +219,7 @@ class _Run:
         stop: int,
         tolerance: float | None,
         max_iterations: int,
+        starter: str | Starter,
     ) -> None:
         _check_types(predictor, grid)
         self.formula = formulas.by_name(formula) if isinstance(formula, str) else formula
@@ -247,6 +249,8 @@ class _Run:
         self.iteration = Iteration(float(tolerance), int(max_iterations))
         self.stop = stop
         self._set_windows()
+        if starter != LOWER_ORDER:
+            starter_by_name(starter)  # checked even where none is needed
 
     def _set_arithmetic(self, arithmetic: str | Fixed | None) -> None:
         """The number format: that asked for, else that of the state or of x. A state is never converted."""
@@ -268,7 +272,15 @@ class _Run:
     @property
     def by_sweeps(self) -> bool:
         """Whether this inversion has no row-by-row form."""
-        return not (self.plan.backward_explicit or (self.plan.steps == 1 and self.plan.backward_solvable))
+        if self.plan.backward_explicit or (self.plan.steps == 1 and self.plan.backward_solvable):
+            return False
+        forgets = (self.plan.a[:, -1] == 0.0) & (self.plan.c[:, -1] == 0.0)
+        if np.any(forgets):
+            raise ValueError(
+                f"{self.plan.name} cannot be inverted: a_{self.plan.steps} = 0, its rows forget their oldest state (take gamma > 0 "
+                "in BDIA, p > 0 in EDICT, coupling > 0 in McCallum-Foster)"
+            )
+        return True
 
     def _set_windows(self) -> None:
         """The windows (K consecutive states, numbered along sampling) where the march starts and stops."""
@@ -285,6 +297,8 @@ class _Run:
                     f"the state belongs to {record.formula} on another grid or with other parameters, not to {plan.name} on "
                     f"{self.grid}: a state only marches on with the formula and the nodes that made it"
                 )
+            if len(self.given.values) != plan.steps:
+                raise StateFileError(f"the state holds {len(self.given.values)} states, {plan.name} needs {plan.steps}")
             self.start = record.window
         if self.sampling:
             self.end = max(self.end, self.start) if self.given is None else self.end
@@ -304,8 +318,6 @@ class _Run:
         plan, steps = self.plan, self.plan.steps
         low, high = min(self.start, self.end), max(self.start, self.end)
         rows = plan.between(low, high)
-        if not self.sampling and not plan.backward_solvable:
-            raise ValueError(f"{plan.name} cannot be inverted: a_{steps} = 0")
         if not self.sampling:
             rows = rows.inverse()
         rows = rows.rescaled(self.predictor.alpha(rows.node))
@@ -410,8 +422,16 @@ class _Run:
 
     # ---- sweeping ------------------------------------------------------------------------------------------
 
-    def sweep(self, starter: str | Starter, nodes_per_call: int | None) -> State:
+    def sweep(
+        self,
+        starter: str | Starter,
+        nodes_per_call: int | None,
+        callback: Callable[[Step], None] | None,
+        progress: bool,
+    ) -> State:
         plan = self.plan
+        if self.fixed is not None:
+            plan_bits(plan, self.predictor.alpha(plan.node), self.fixed)  # which refuses it, with the reason
         if self.stop != self.grid.steps or self.start != plan.rows:
             raise ValueError(f"{plan.name} is inverted as a whole path: stop must be N = {self.grid.steps}, from the data end")
         if plan.steps > 1:
@@ -419,9 +439,17 @@ class _Run:
         else:
             starting, used = None, ""
         x = self.given.x if self.given is not None else self.tensor
-        values, nfe, residual = invert_path(
-            self.predictor, x, plan, starting, self.iteration, self.dtype, nodes_per_call
-        )
+        with _bar(self.iteration.cap, f"{plan.name} inversion, sweeps", progress) as bar:
+
+            def after(sweep: int, noise: torch.Tensor, nfe: int) -> None:
+                if callback is not None:
+                    callback(Step(sweep, self.iteration.cap, float(plan.position[0]), noise, nfe))
+                if bar is not None:
+                    bar.update()
+
+            values, nfe, residual = invert_path(
+                self.predictor, x, plan, starting, self.iteration, self.dtype, nodes_per_call, after
+            )
         return self._state(values, used, nfe, residual)
 
     def _state(

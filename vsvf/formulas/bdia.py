@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vsvf.formula import LinearMultistep
-from vsvf.formulas.checks import fraction
+from vsvf.formulas.checks import fraction, text
 
 Array = np.ndarray
 
@@ -27,4 +27,4 @@ def bdia(gamma: float = 1.0) -> LinearMultistep:
         zero = np.zeros_like(a2)
         return np.stack([1.0 - a2, a2], axis=-1), np.stack([zero, -h0 - a2 * h1, zero], axis=-1)
 
-    return LinearMultistep(f"bdia({gamma:g})", 2, 2 if gamma == 1.0 else 1, function, "Zhang, Lewis & Kleijn 2023")
+    return LinearMultistep(f"bdia({text(gamma)})", 2, 2 if gamma == 1.0 else 1, function, "Zhang, Lewis & Kleijn 2023")

@@ -20,3 +20,8 @@ def fraction(name: str, value: float, low: float = 0.0, high: float = 1.0) -> fl
     if not low <= value <= high:
         raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {value}")
     return float(value)
+
+
+def text(value: float) -> str:
+    """A number as in a formula's name: the shortest text that reads back as the same float, 1 rather than 1.0."""
+    return repr(float(value)).removesuffix(".0")

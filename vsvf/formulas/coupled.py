@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vsvf.formula import Formula
-from vsvf.formulas.checks import fraction
+from vsvf.formulas.checks import fraction, text
 from vsvf.grid import Grid
 from vsvf.plan import Plan
 
@@ -55,8 +55,9 @@ def edict(p: float = 0.93) -> Coupled:
         X' = X - h eps(Y),   Y' = Y - h eps(X'),   X'' = p X' + (1-p) Y',   Y'' = p Y' + (1-p) X'',
 
     both slopes at the step's noisy node. Four rows per step, two evaluations. p in [0, 1]; p = 0 is not invertible. Order 1;
-    for a fixed p < 1 the two states stay O(h^2) apart. Written in x_bar; the original feeds X' to the network in the scale of the next node
-    with the time of this one, which differs by O(h). Source: Wallace, Gokul & Naik, CVPR 2023, equation (9) of the paper.
+    for a fixed p < 1 the two states stay O(h^2) apart. Written in x_bar; the original feeds X' to the network in the scale of
+    the next node with the time of this one, which differs by O(h).
+    Source: Wallace, Gokul & Naik, CVPR 2023, equation (9) of the paper.
     """
     p = fraction("p", p)
 
@@ -65,7 +66,7 @@ def edict(p: float = 0.93) -> Coupled:
         c = [[0.0, -h, 0.0], [0.0, -h, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
         return a, c, [here, here, there, there], [there] * 4
 
-    return Coupled(f"edict({p:g})", 1, stage, "Wallace, Gokul & Naik 2023")
+    return Coupled(f"edict({text(p)})", 1, stage, "Wallace, Gokul & Naik 2023")
 
 
 def mccallum_foster(coupling: float = 0.999) -> Coupled:
@@ -83,4 +84,4 @@ def mccallum_foster(coupling: float = 0.999) -> Coupled:
         c = [[0.0, -h, 0.0], [0.0, -h, 0.0]]
         return a, c, [there, there], [there, there]
 
-    return Coupled(f"mccallum_foster({coupling:g})", 1, stage, "McCallum & Foster 2024")
+    return Coupled(f"mccallum_foster({text(coupling)})", 1, stage, "McCallum & Foster 2024")

@@ -79,14 +79,8 @@ class Predictor:
         t = self.time(sigma_bar) if t is None else t
         given = x if self.dtype is None else x.to(self.dtype)
         time_dtype = torch.int64 if self.integer_time else (given.dtype if given.dtype == torch.float64 else torch.float32)
-        times = torch.as_tensor(np.asarray(t), device=x.device).to(time_dtype).expand(x.shape[0])
-        prediction = self.network(given, times)
-        if not isinstance(prediction, torch.Tensor):
-            raise TypeError(f"the network returned {type(prediction).__name__}, expected a tensor")
-        if prediction.shape != x.shape:
-            raise ValueError(f"the network returned shape {tuple(prediction.shape)} for x of shape {tuple(x.shape)}")
-        if prediction.device != x.device:
-            raise ValueError(f"the network returned a tensor on {prediction.device} for x on {x.device}")
+        times = torch.as_tensor(np.asarray(t)).to(time_dtype).to(x.device).expand(x.shape[0])
+        prediction = checked(self.network(given, times), x)
         if self.kind == "epsilon":
             return prediction
         alpha, sigma = self._scales(sigma_bar, prediction)
@@ -126,10 +120,27 @@ class ClosedForm(Predictor):
         level = np.asarray(sigma_bar, dtype=np.float64)
         alpha = self.alpha(level)
         if level.ndim == 0:
-            return self.function(x / float(alpha), float(level))
+            return checked(self.function(x / float(alpha), float(level)), x)
         shape = (-1, *[1] * (x.ndim - 1))
         s, a = (torch.as_tensor(v, dtype=x.dtype, device=x.device).reshape(shape) for v in (level, alpha))
-        return self.function(x / a, s)
+        return checked(self.function(x / a, s), x)
+
+
+def checked(prediction: Any, x: torch.Tensor) -> torch.Tensor:
+    """The prediction, if it can be one for x.
+
+    Raises:
+        TypeError: not a tensor, or not of real floating numbers. ValueError: another shape or device than x.
+    """
+    if not isinstance(prediction, torch.Tensor):
+        raise TypeError(f"the network returned {type(prediction).__name__}, expected a tensor")
+    if not prediction.is_floating_point():
+        raise TypeError(f"the network returned {prediction.dtype}, expected floating numbers")
+    if prediction.shape != x.shape:
+        raise ValueError(f"the network returned shape {tuple(prediction.shape)} for x of shape {tuple(x.shape)}")
+    if prediction.device != x.device:
+        raise ValueError(f"the network returned a tensor on {prediction.device} for x on {x.device}")
+    return prediction
 
 
 def _parameter_dtype(network: Any) -> torch.dtype | None:

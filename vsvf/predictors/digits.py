@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from vsvf.predictors.base import Predictor
-from vsvf.predictors.digits_network import load_digits_network
+from vsvf.predictors.digits_network import NULL_LABEL, load_digits_network
 from vsvf.predictors.guidance import Guided
 from vsvf.schedule import Schedule
-
-NULL_LABEL = 10
 
 
 def digits(
@@ -30,9 +29,15 @@ def digits(
     Raises:
         ValueError: a label outside 0 … 9.
     """
-    labels = torch.as_tensor(NULL_LABEL if label is None else label, dtype=torch.int64).reshape(-1)
-    if label is not None and not bool(((labels >= 0) & (labels <= 9)).all()):
-        raise ValueError(f"label must be a digit from 0 to 9, got {label}")
+    if label is None:
+        labels = torch.tensor([NULL_LABEL])
+    elif isinstance(label, (int, torch.Tensor, np.integer)) and not isinstance(label, bool):
+        labels = torch.as_tensor(label).reshape(-1)
+        if labels.is_floating_point() or labels.is_complex() or not bool(((labels >= 0) & (labels <= 9)).all()):
+            raise ValueError(f"label must be digits from 0 to 9, got {label}")
+        labels = labels.to(torch.int64)
+    else:
+        raise ValueError(f"label must be an integer or a tensor of integers from 0 to 9, got {label!r}")
     network = load_digits_network().to(device=device, dtype=dtype)
     null = torch.tensor([NULL_LABEL])
     scale = 1.0 if label is None else guidance

@@ -46,7 +46,7 @@ class Guided:
         scale: Any = self.scale
         if isinstance(scale, torch.Tensor):
             scale = _rows(scale, x, "scale").to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
-        return torch.lerp(unguided, guided, scale)
+        return unguided + scale * (guided - unguided)
 
 
 def _rows(values: torch.Tensor, x: torch.Tensor, name: str) -> torch.Tensor:

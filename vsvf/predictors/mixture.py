@@ -44,6 +44,8 @@ def gaussian_mixture(
     dimension = flat_means.shape[1]
 
     def function(x_bar: torch.Tensor, sigma_bar: Any) -> torch.Tensor:
+        if x_bar.shape[1:] != means.shape[1:]:
+            raise ValueError(f"x has images of shape {tuple(x_bar.shape[1:])}, the components {tuple(means.shape[1:])}")
         centres = flat_means.to(x_bar)
         x = x_bar.reshape(x_bar.shape[0], -1)
         level = torch.as_tensor(sigma_bar, dtype=x.dtype, device=x.device).reshape(-1, 1)

@@ -42,7 +42,7 @@ class Order:
 
     Attributes:
         formula: name. claimed: the formula's own claim.
-        sampling, inversion: the median slope over the problems.
+        sampling, inversion: the median slope over the problems that gave one; nan where the errors grow.
         fits: the single fits, keyed by (direction, problem).
     """
 
@@ -133,6 +133,8 @@ def order(formula: Formula, steps: Sequence[int] | None = None) -> Order:
             fits[direction, problem.name] = Fit(problem.name, np.asarray(steps), np.asarray(errors), used, slope)
 
     def median(direction: str) -> float:
-        return float(np.median([fit.slope for (way, _), fit in fits.items() if way == direction]))
+        slopes = np.array([fit.slope for (way, _), fit in fits.items() if way == direction])
+        growing = [fit.errors[-1] > 1.0 for (way, _), fit in fits.items() if way == direction]
+        return float("nan") if np.all(np.isnan(slopes)) or any(growing) else float(np.nanmedian(slopes))
 
     return Order(formula.name, formula.order, median("sampling"), median("inversion") if explicit_inverse else None, fits)

@@ -256,12 +256,19 @@ def test_no_graph_is_kept():
 
 
 def test_an_implicit_row_that_cannot_be_solved_says_so():
-    stiff = from_ode(lambda x, s: -50.0 * x)
+    jump = from_ode(lambda x, s: torch.where(x > 0.5, 50.0, -50.0).to(x))  # x = 1 - h f(x) has no solution
     grid = Grid.from_sigma_bar(np.linspace(0.1, 1.1, 6))
     with pytest.raises(ConvergenceError, match="implicit row") as caught:
-        sample(stiff, torch.ones(1, 2, dtype=torch.float64), grid, "bdf(1)", max_iterations=20)
+        sample(jump, torch.ones(1, 2, dtype=torch.float64), grid, "bdf(1)", max_iterations=20)
     assert caught.value.iterations == 20
     assert caught.value.residual > 0.1
+
+
+def test_rows_at_which_a_plain_iteration_would_diverge_are_solved():
+    """Backward Euler of x' = -50 x: the plain iteration multiplies its error by -10, the accelerated one solves a linear row."""
+    grid = Grid.from_sigma_bar(np.linspace(0.1, 1.1, 6))
+    x = sample(from_ode(lambda x, s: -50.0 * x), torch.ones(1, 2, dtype=torch.float64), grid, "bdf(1)", max_iterations=20).x
+    assert torch.allclose(x, torch.full_like(x, (1.0 - 10.0) ** -5), rtol=1e-7)
 
 
 def test_implicit_rows_are_solved_to_the_tolerance():

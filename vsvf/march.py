@@ -13,6 +13,7 @@ import torch
 
 from vsvf.arithmetic import all_finite
 from vsvf.errors import ConvergenceError, NonFiniteError
+from vsvf.iteration import Anderson, Iteration
 from vsvf.plan import Plan
 from vsvf.predictors.base import Predictor
 from vsvf.register import Register
@@ -34,19 +35,6 @@ class Step:
     sigma_bar: float
     x: torch.Tensor
     nfe: int
-
-
-@dataclass(frozen=True)
-class Iteration:
-    """When the fixed-point iteration of implicit rows, or a sweep over the path, has converged.
-
-    Attributes:
-        tolerance: largest change relative to the largest entry of the states (at least 1).
-        cap: iterations after which `ConvergenceError` is raised.
-    """
-
-    tolerance: float
-    cap: int
 
 
 class Evaluator:
@@ -124,18 +112,19 @@ def _solve(
 ) -> None:
     """Solve z = explicit part + weight eps(z) for state s by fixed-point iteration."""
     explicit = register.state(s).clone()
+    acceleration = Anderson()
     change = float("inf")
     for _ in range(iteration.cap):
         slope = evaluate(register.state(s), s)
+        new = explicit + weight * slope
         old = register.state(s).clone()
-        if slope.untyped_storage().data_ptr() == register.state(s).untyped_storage().data_ptr():
-            slope = slope.clone()  # the predictor returned its input, which is about to change
-        register.put(s, explicit + weight * slope)
-        new = register.state(s)
         change = float((new - old).abs().max() / new.abs().max().clamp(min=1.0))
         if change <= iteration.tolerance:
+            slope = slope.clone()  # it may be (a view of) the state, which is about to change
+            register.put(s, new)
             register.put_slope(s, slope)
             return
+        register.put(s, acceleration.step(old, new, change))
     raise ConvergenceError(
         f"{name}: the implicit row for state {s} is not solved: after {iteration.cap} iterations the relative change is "
         f"{change:.3g}, the tolerance {iteration.tolerance:.3g}; take more steps, raise max_iterations, or use an explicit formula",

@@ -15,7 +15,7 @@ import torch
 
 from vsvf.arithmetic import all_finite
 from vsvf.errors import ConvergenceError, NonFiniteError
-from vsvf.march import Iteration
+from vsvf.iteration import Anderson, Iteration
 from vsvf.plan import Plan
 from vsvf.predictors.base import Predictor
 
@@ -66,6 +66,7 @@ def invert_path(
     flat = x.reshape(1, -1)
     path, nfe = _ddim_inversion(predictor, x, nodes, scale)
     chunk = len(needed) if nodes_per_call is None else max(1, int(nodes_per_call))
+    acceleration = Anderson()
     change = float("inf")
     for sweep in range(1, iteration.cap + 1):
         slopes = []
@@ -84,7 +85,12 @@ def invert_path(
         new = torch.matmul(gain, torch.cat(slopes)) + carry[:, None] * flat
         old = path[:known].reshape(known, -1)
         change = float((new - old).abs().max() / new.abs().max().clamp(min=1.0))
-        path[:known] = new.reshape(known, *x.shape)
+        if change <= iteration.tolerance or not np.isfinite(change):
+            path[:known] = new.reshape(known, *x.shape)
+        else:
+            by_sample = [t.reshape(known, x.shape[0], -1).transpose(0, 1).reshape(x.shape[0], -1) for t in (old, new)]
+            better = acceleration.step(by_sample[0], by_sample[1], change)
+            path[:known] = better.reshape(x.shape[0], known, -1).transpose(0, 1).reshape(known, *x.shape)
         if after is not None:
             after(sweep, path[window[0]], nfe)
         if not np.isfinite(change):

@@ -14,10 +14,11 @@ from vsvf import formulas
 from vsvf.arithmetic import FLOATS, FloatRegister, all_finite, name_of
 from vsvf.determinism import Verified
 from vsvf.errors import NonFiniteError, StateFileError, ZeroStabilityWarning
-from vsvf.fixed import Fixed, FixedRegister, plan_bits, quantised
+from vsvf.fixed import BitPlan, Fixed, FixedRegister, decoded, encoded, plan_bits
 from vsvf.formula import Formula
 from vsvf.grid import Grid
-from vsvf.march import Evaluator, Iteration, Step, march
+from vsvf.iteration import Iteration
+from vsvf.march import Evaluator, Step, march
 from vsvf.path import invert_path
 from vsvf.plan import Plan
 from vsvf.predictors.base import Predictor
@@ -264,8 +265,10 @@ class _Run:
         self.fixed = arithmetic if isinstance(arithmetic, Fixed) else Fixed() if self.arithmetic == "fixed" else None
         if self.given is not None and self.fixed is not None:
             kept = Fixed(self.given.record.extra["fraction_bits"], self.given.record.extra["data_range"])
-            if isinstance(arithmetic, Fixed) and arithmetic != kept:
-                raise ValueError(f"the state was made with {kept}, not {arithmetic}")
+            asked_bits = self.fixed.fraction_bits
+            same = asked_bits in (None, kept.fraction_bits) and self.fixed.data_range == kept.data_range
+            if isinstance(arithmetic, Fixed) and not same:
+                raise ValueError(f"the state was made with {kept}, not {arithmetic}: leave arithmetic out")
             self.fixed = kept
         self.dtype = FLOATS.get(self.arithmetic, torch.float64)
 
@@ -274,8 +277,7 @@ class _Run:
         """Whether this inversion has no row-by-row form."""
         if self.plan.backward_explicit or (self.plan.steps == 1 and self.plan.backward_solvable):
             return False
-        forgets = (self.plan.a[:, -1] == 0.0) & (self.plan.c[:, -1] == 0.0)
-        if np.any(forgets):
+        if not np.any(self.plan.c[:, -1]):
             raise ValueError(
                 f"{self.plan.name} cannot be inverted: a_{self.plan.steps} = 0, its rows forget their oldest state (take gamma > 0 "
                 "in BDIA, p > 0 in EDICT, coupling > 0 in McCallum-Foster)"
@@ -327,11 +329,16 @@ class _Run:
             alpha = self.predictor.alpha(plan.node)
             whole = plan.rescaled(alpha)
             bits = plan_bits(whole, alpha, self.fixed)
+            if self.given is not None and not self._same_scale(self.given.record, bits):
+                raise StateFileError(
+                    f"the state's integers have another scale than {plan.name} has here: they were made under another schedule "
+                    "(another alpha), or by another version; a state only marches on with the predictor that made it"
+                )
         if self.given is not None:
             first, used, nfe = self._in_marching_order(self.given.values), "", 0
         else:
             exponents = None if bits is None else bits.exponents[self.start : self.start + steps][:: 1 if self.sampling else -1]
-            first, slopes, used, nfe = self._start(rows, starter, exponents)
+            first, slopes, used, nfe = self._start(rows, starter, exponents, verify)
         register: Register
         if bits is None:
             register = FloatRegister(rows, first, self.dtype)
@@ -363,16 +370,22 @@ class _Run:
             "fraction_bits": bits.fraction_bits,
             "data_range": self.fixed.data_range,
             "exponents": bits.exponents[self.end : self.end + steps].tolist(),
+            "key": bits.key,
         }
         tape = register.tape if isinstance(register, FixedRegister) else {}
         return self._state(values, used, evaluate.nfe, 0.0, extra, tape)
+
+    def _same_scale(self, record: Record, bits: BitPlan) -> bool:
+        """Whether a state's integers mean here what they meant where they were made."""
+        exponents = bits.exponents[self.start : self.start + self.plan.steps].tolist()
+        return record.extra["exponents"] == exponents and record.extra.get("key", bits.key) == bits.key
 
     def _in_marching_order(self, values: torch.Tensor) -> torch.Tensor:
         """Windows are kept in sampling order; inversion marches through them backwards."""
         return values if self.sampling else values.flip(0)
 
     def _start(
-        self, rows: Plan, starter: str | Starter, exponents: Array | None
+        self, rows: Plan, starter: str | Starter, exponents: Array | None, verify: bool = False
     ) -> tuple[torch.Tensor, dict[int, torch.Tensor], str, int]:
         """The first window from one state, the slopes found on the way, the starter's name, and its evaluations.
 
@@ -381,32 +394,40 @@ class _Run:
         steps = rows.steps
         positions = rows.position[:steps]
 
-        def rounded(x: torch.Tensor, n: int) -> torch.Tensor:
-            return x if exponents is None else quantised(x, float(exponents[n]))
+        window: dict[int, torch.Tensor] = {}
 
-        x = rounded(self.tensor.to(self.dtype), 0)
+        def kept(x: torch.Tensor, n: int) -> torch.Tensor:
+            """Keep state n of the window as the march will, and return what it will give to the predictor."""
+            if exponents is None:
+                window[n] = x
+                return x
+            window[n] = encoded(x, float(exponents[n]), f"{rows.name}: state {n} of the march")
+            return decoded(window[n], float(exponents[n]))
+
+        x = kept(self.tensor.to(self.dtype), 0)
         if np.all(positions == positions[0]):
             return x.expand(steps, *x.shape), {}, "" if steps == 1 else "copy", 0
         plan, targets, name = self._starter_plan(starter, positions)
         plan = plan.rescaled(self.predictor.alpha(plan.node))
         register = FloatRegister(plan, x.expand(plan.steps, *x.shape), self.dtype)
         evaluator = Evaluator(self.predictor, plan)
-        states = {targets[0]: x}
+        checked = Verified(evaluator, f"the starter {name}") if verify else evaluator
         slopes: dict[int, torch.Tensor] = {}
 
         def evaluate(at: torch.Tensor, s: int) -> torch.Tensor:
-            slope = evaluator(at, s)
+            if exponents is not None:
+                at = at.clone()  # aligned in memory as the register's states are: some networks' bits depend on it
+            slope = checked(at, s)
             if s in targets:
                 slopes[targets.index(s)] = slope.clone()
             return slope
 
         def after(s: int) -> None:
             if s in targets:
-                states[s] = rounded(register.state(s).clone(), targets.index(s))
-                register.put(s, states[s])
+                register.put(s, kept(register.state(s).clone(), targets.index(s)))
 
         march(plan, register, evaluate, self.iteration, after)
-        return torch.stack([states[s] for s in targets]), slopes, name, evaluator.nfe
+        return torch.stack([window[n] for n in range(steps)]), slopes, name, evaluator.nfe
 
     def _starter_plan(self, starter: str | Starter, positions: Array) -> tuple[Plan, list[int], str]:
         """The starter's plan, the indices of its states that make the first window, and its name."""

@@ -52,6 +52,8 @@ def main(out: Path) -> None:
     for name in METHODS:
         axis.loglog(STEPS, errors[name], "o-", label=name)
     axis.set(xlabel="number of steps N", ylabel="largest pixel error (digits live in [-1, 1])")
+    axis.set_xticks(STEPS, [str(n) for n in STEPS])
+    axis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.legend()
     save_figure(out, "blowup_plot", "Refining the grid helps the stable methods and destroys the others.", figure)

@@ -56,7 +56,7 @@ def _slope(slope: float | None) -> str:
 
 
 def _plot_toy(out: Path, measured: list[Order]) -> None:
-    figure, axes = plt.subplots(1, 2, figsize=(14, 6.5), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(14, 8), sharey=True)
     colours = plt.get_cmap("tab20")
     for axis, direction in zip(axes, ("sampling", "inversion")):
         for n, result in enumerate(measured):
@@ -66,8 +66,10 @@ def _plot_toy(out: Path, measured: list[Order]) -> None:
                 label = f"{result.formula}  {_slope(fit.slope)}"
                 axis.loglog(fit.steps[usable], fit.errors[usable], "o-", ms=3, lw=1, color=colours(n % 20), label=label)
         axis.set(title=f"{direction}: x' = 6 (-x₂, x₁), slope beside the name", xlabel="number of steps N", ylim=(1e-14, 1e3))
+        axis.set_xticks(STEPS, [str(n) for n in STEPS])
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=6.5, loc="lower left", ncol=2)
+        axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.09), ncol=3)
     axes[0].set_ylabel("largest relative error")
     save_figure(out, "order_toy_plot", "Error against the number of steps on one toy problem, both directions.", figure)
 
@@ -102,6 +104,8 @@ def _ideal_denoiser(out: Path) -> None:
         shown = np.where(np.asarray(errors) < 1e3, errors, np.nan)
         axis.loglog(IDEAL_STEPS, shown, "o-", ms=3, lw=1, color=plt.get_cmap("tab20")(n % 20), label=f"{name}  {rows[n][2]}")
     axis.set(xlabel="number of steps N", ylabel="largest pixel error", title="Ideal denoiser of 100 digits, slope by the name")
+    axis.set_xticks(IDEAL_STEPS, [str(n) for n in IDEAL_STEPS])
+    axis.minorticks_off()
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=7, ncol=2)
+    axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncol=3)
     save_figure(out, "order_ideal_plot", "Convergence on a diffusion ODE with known eps (3-step BELM leaves the figure).", figure)

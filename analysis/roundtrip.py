@@ -73,6 +73,8 @@ def main(out: Path) -> None:
                 errors = [min(results[way, method, dtype, s], 1e20) for s in STEPS]
                 axis.loglog(STEPS, errors, "o-", ms=3, lw=1.2, color=plt.get_cmap("tab10")(n), label=method)
             axis.set(title=f"{names[way]}, {dtype}", ylim=(1e-16, 1e21))
+            axis.set_xticks(STEPS, [str(n) for n in STEPS])
+            axis.minorticks_off()
             axis.grid(alpha=0.3)
         row[0].set_ylabel("largest difference")
     for axis in axes[1]:

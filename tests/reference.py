@@ -77,7 +77,7 @@ def euler_states(predictor, x_bar, nodes):
     return states
 
 
-def sample_multistep(predictor, states, grid, formula, iterations=200):
+def sample_multistep(predictor, states, grid, formula, iterations=20_000):
     """A k-step formula by its definition, x_bar_{i-1} = sum a_j x_bar_{i-1+j} + sum c_j eps_bar_{i-1+j}, one window at a time.
 
     `states` are x_bar_N, x_bar_{N-1}, … (k of them); returns all of x_bar_N … x_bar_0.

@@ -5,6 +5,8 @@ from itertools import pairwise
 
 import torch
 
+from vsvf.errors import ConvergenceError
+
 
 def solve_exactly(matrix, right):
     """Gauss-Jordan elimination on Fractions."""
@@ -77,7 +79,7 @@ def euler_states(predictor, x_bar, nodes):
     return states
 
 
-def sample_multistep(predictor, states, grid, formula, iterations=20_000):
+def sample_multistep(predictor, states, grid, formula, iterations=2000):
     """A k-step formula by its definition, x_bar_{i-1} = sum a_j x_bar_{i-1+j} + sum c_j eps_bar_{i-1+j}, one window at a time.
 
     `states` are x_bar_N, x_bar_{N-1}, … (k of them); returns all of x_bar_N … x_bar_0.
@@ -97,6 +99,8 @@ def sample_multistep(predictor, states, grid, formula, iterations=20_000):
                 old, x[i - 1] = x[i - 1], explicit + c[0] * slope(predictor, x[i - 1], s[i - 1])
                 if float((x[i - 1] - old).abs().max()) <= 1e-15 * float(x[i - 1].abs().max()):
                     break
+            else:  # a step too large for a plain iteration: no reference
+                raise ConvergenceError("the plain loop does not converge", float("nan"), iterations)
     return [x[i] for i in range(grid.steps, -1, -1)]
 
 

@@ -19,8 +19,8 @@ from vsvf import (
     formulas,
     integrate,
     invert,
+    run,
     sample,
-    solve,
 )
 from vsvf.predictors import Predictor, from_ode
 
@@ -394,8 +394,8 @@ def warnings_of(call, name, steps=20):
 @pytest.fixture
 def forgetful(monkeypatch):
     """As in a fresh process: a formula is announced once in each direction."""
-    monkeypatch.setattr(solve, "_warned", set())
-    monkeypatch.setattr(solve, "_examined", set())
+    monkeypatch.setattr(run, "_warned", set())
+    monkeypatch.setattr(run, "_examined", set())
 
 
 @pytest.mark.parametrize("call", [sample, invert])

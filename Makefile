@@ -15,7 +15,8 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 bench: .venv/installed
-	$(BIN)/python benchmarks/step.py
+	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.fixed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

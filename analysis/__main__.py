@@ -11,8 +11,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from types import ModuleType
 
-STUDIES = ("pictures", "roundtrip", "order", "quality", "blowup", "stability", "formulas")  # as run: long ones first
-PAGE = ("pictures", "formulas", "order", "blowup", "stability", "roundtrip", "quality")  # as read
+STUDIES = ("pictures", "roundtrip", "order", "pareto", "quality", "budget", "exactness", "stability", "formulas", "blowup")  # as run: long ones first
+PAGE = ("pictures", "formulas", "order", "blowup", "stability", "pareto", "roundtrip", "exactness", "budget", "quality")  # as read
 
 
 def run(name: str, out: Path) -> float:

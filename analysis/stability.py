@@ -11,12 +11,15 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 
-from analysis.common import save_figure, save_table
-from vsvf import formulas
+import vsvf
+from analysis.common import generator, save_figure, save_table
+from vsvf import formulas, predictors
 from vsvf.formula import Formula
 from vsvf.grid import Grid
-from vsvf.theory.stability import Growth, Refinement, refine, stability
+from vsvf.theory.order import order
+from vsvf.theory.stability import Growth, Refinement, StabilityReport, refine, stability
 from vsvf.theory.stability_bound import amplification_bound
 from vsvf.theory.stability_grids import families
 from vsvf.theory.stability_growth import homogeneous_rows
@@ -30,6 +33,7 @@ from vsvf.theory.stability_regions import (
     stability_modulus,
     weak_instability,
 )
+from vsvf.theory.stability_roundoff import Roundoff, predicted_roundoff
 from vsvf.theory.stability_search import roots_at, search
 
 TABLE = (
@@ -82,6 +86,14 @@ VOLUMES = (
     "stable_belm(5)",
 )
 STEPS = (20, 50, 100, 200, 400, 800)
+ROUNDING = ("bdia(1)", "edict(0.93)", "mccallum_foster(0.999)", "belm(2)", "stable_belm(3)", "stable_belm(4)")
+ORDER_STEPS = (32, 64, 128, 256)
+DECIDED = {  # which file decides a column of table 1
+    "exact inversion": "the rows of the plan (a_k = 0, or a slope of the oldest state); measured: roundtrip_errors",
+    "local error": "local_order in analysis/stability.py",
+    "zero-stable": "root condition; K refined: stability_k, stability_k_curves",
+    "convergent": "zero-stable and consistent; slopes measured by vsvf.order in this table, and order_*",
+}
 
 
 def main(out: Path) -> None:
@@ -94,6 +106,7 @@ def main(out: Path) -> None:
     volume(out)
     bound(out)
     members(out)
+    rounding(out)
 
 
 def local_order(formula: Formula, smooth: bool) -> int:
@@ -125,10 +138,7 @@ def table_one(out: Path, growth: dict[str, dict[str, Refinement]]) -> None:
         formula = formulas.by_name(name)
         report = stability(formula, families()["DDPM"](100))
         found = growth[name]["DDPM"]
-        convergent = [
-            f"yes, order {formula.order}" if stable else "no"
-            for stable in (report.zero_stable_sampling, report.zero_stable_inversion)
-        ]
+        convergent = convergence(formula, report)
         rows.append(
             [
                 name,
@@ -151,6 +161,25 @@ def table_one(out: Path, growth: dict[str, dict[str, Refinement]]) -> None:
         header += [f"{what}, sampling", f"{what}, inversion"]
     caption = "Table 1 completed: exact inversion, local error, zero-stability and convergence both ways (DDPM schedule)."
     save_table(out, "stability_table1", caption, [*header, "moduli of spurious roots", "in words"], rows)
+    caption = "What decides each column of the completed Table 1."
+    save_table(out, "stability_table1_sources", caption, ["columns", "decided by"], list(DECIDED.items()))
+
+
+def convergence(formula: Formula, report: StabilityReport) -> list[str]:
+    """Convergent along sampling, along inversion: the theory's answer, and the slope of the errors that `order` measures.
+
+    Consistent and zero-stable is convergent, and the other way round. An implicit inverse (DDIM) solves the relations of
+    sampling, so that its errors are those of sampling, met from the other end.
+    """
+    measured = order(formula, ORDER_STEPS)
+    answers = []
+    for stable, slope in (
+        (report.zero_stable_sampling, measured.sampling),
+        (report.zero_stable_inversion, measured.inversion),
+    ):
+        text = "implicit" if slope is None else "errors grow" if np.isnan(slope) else f"measured {slope:.2f}"
+        answers.append(f"{f'yes, order {formula.order}' if stable else 'no'} ({text})")
+    return answers
 
 
 def _number(log10: float) -> str:
@@ -285,3 +314,42 @@ def members(out: Path) -> None:
     header += ["K sampling", "K inversion", "reaction"]
     caption = "The best root-placed formulas of the search, worst values over the grids, errors relative to O-BELM's."
     save_table(out, "stability_members", caption, header, rows)
+
+
+def measured_roundoff(method: str, grid: vsvf.Grid, dtype: str, images: int = 2) -> Roundoff:
+    """What `predicted_roundoff` predicts, measured on the digits network (guidance 2), rms over all pixels.
+
+    Sampling: against the same march in float64. Round trip: noise, sampled and inverted from the states that sampling returned.
+    """
+    predictor = predictors.digits(torch.arange(images) % 10, guidance=2.0)
+    noise = torch.randn(images, 1, 28, 28, generator=generator(7)).to(getattr(torch, dtype))
+    formula = formulas.by_name(method)
+
+    def rms(x: torch.Tensor) -> float:
+        return float(x.double().pow(2).mean().sqrt())
+
+    sampled = vsvf.sample(predictor, noise, grid, formula, warn=False)
+    exact = vsvf.sample(predictor, noise.double(), grid, formula, warn=False)
+    returned = vsvf.invert(predictor, sampled, grid, formula, warn=False)
+    return Roundoff(dtype, rms(sampled.x.double() - exact.x), float("nan"), rms(returned.x.double() - noise.double()))
+
+
+def rounding(out: Path) -> None:
+    """Predicted rounding errors beside measured ones, on the digits network."""
+    rows = []
+    for steps in (20, 50):
+        grid = vsvf.Grid.from_schedule(vsvf.Schedule.linear(), steps, "leading", "smallest")
+        for method in ROUNDING:
+            for dtype in ("float32", "float16"):
+                predicted = predicted_roundoff(formulas.by_name(method), grid, dtype)
+                measured = measured_roundoff(method, grid, dtype, images=1)
+                row: list[object] = [method, steps, dtype]
+                for direction in ("sampling", "round_trip"):
+                    expected, found = getattr(predicted, direction), getattr(measured, direction)
+                    row += [expected, found, found / expected]
+                rows.append(row)
+    header = ["method", "N", "arithmetic"]
+    for direction in ("sampling", "round trip"):
+        header += [f"{direction} predicted", "measured", "ratio"]
+    caption = "Rounding errors, predicted from the plan and measured on the digits network (guidance 2, DDPM, rms per pixel)."
+    save_table(out, "stability_roundoff", caption, header, rows)

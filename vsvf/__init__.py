@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         VsvfError,
         ZeroStabilityWarning,
     )
-    from vsvf.fixed import Fixed
+    from vsvf.fixed import Fixed, bits
     from vsvf.formula import Formula, LinearMultistep
     from vsvf.grid import Grid
     from vsvf.march import Step
@@ -53,6 +53,7 @@ _HOMES = {
     "Step": "march",
     "VsvfError": "errors",
     "ZeroStabilityWarning": "errors",
+    "bits": "fixed",
     "integrate": "solve",
     "invert": "solve",
     "order": "theory.order",
@@ -77,6 +78,7 @@ __all__ = [
     "Step",
     "VsvfError",
     "ZeroStabilityWarning",
+    "bits",
     "formulas",
     "integrate",
     "invert",

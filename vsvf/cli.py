@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("vsvf.commands.check", "order and zero-stability of a formula on a grid, both directions"),
     "sample": ("vsvf.commands.sample", "sample handwritten digits from the embedded network"),
     "invert": ("vsvf.commands.invert", "take an image or a saved state back to noise, and return"),
+    "budget": ("vsvf.commands.budget", "why a reconstruction is not exact: the parts of its error"),
 }
 
 INTRODUCTION = """\

@@ -13,10 +13,12 @@ class Verified:
 
     Args:
         evaluate: the evaluator of the run; both evaluations are counted.
+        where: what the states belong to, for the message.
     """
 
-    def __init__(self, evaluate: Evaluator) -> None:
+    def __init__(self, evaluate: Evaluator, where: str = "the march") -> None:
         self.evaluate = evaluate
+        self.where = where
 
     @property
     def nfe(self) -> int:
@@ -34,8 +36,8 @@ class Verified:
         if not torch.equal(first, second):
             differing = int((first != second).sum())
             raise DeterminismError(
-                f"the predictor is not deterministic: at state {s} (sigma_bar = {self.evaluate.nodes[s]:.6g}) two evaluations of "
-                f"the same input differ in {differing} of {first.numel()} entries, by up to "
+                f"the predictor is not deterministic: at state {s} of {self.where} (sigma_bar = {self.evaluate.nodes[s]:.6g}) two "
+                f"evaluations of the same input differ in {differing} of {first.numel()} entries, by up to "
                 f"{float((first.double() - second.double()).abs().max()):.3g}; put the network in eval mode, and set "
                 "torch.use_deterministic_algorithms(True) and torch.backends.cudnn.benchmark = False"
             )

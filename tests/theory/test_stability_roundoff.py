@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from vsvf import formulas
+import vsvf
+from vsvf import formulas, predictors
 from vsvf.grid import Grid
 from vsvf.plan import Plan
 from vsvf.schedule import Schedule
@@ -68,7 +69,7 @@ def test_prediction_is_within_a_small_factor(name: str, grid: Grid, dtype: type)
     back = march(inversion, np.array(states[-k:][::-1]), dtype)
     returned = rms(back[inversion.rows + inversion.last].astype(np.float64) - states[sampling.first])
 
-    predicted = predicted_roundoff(formula, grid, dtype, data_std=STD)
+    predicted = predicted_roundoff(formula, grid, dtype, data_std=STD, detail_std=STD)
     # EDICT's mixing acts on two nearly equal states: its roundings are not independent
     factor = 10.0 if name.startswith("edict") else 4.0
     assert 1.0 / factor < sampled / predicted.sampling < factor
@@ -100,3 +101,30 @@ def test_the_slopes_matter() -> None:
     still = np.zeros_like(grid.sigma_bar)
     reacting, homogeneous = (predicted_roundoff(formulas.belm(2), grid, "float32", slope=s) for s in (None, still))
     assert homogeneous.round_trip > 30.0 * reacting.round_trip
+
+
+@pytest.mark.parametrize("steps", [20, 50])
+@pytest.mark.parametrize(
+    "name", ["bdia(1)", "edict(0.93)", "mccallum_foster(0.999)", "belm(2)", "stable_belm(3)", "stable_belm(4)"]
+)
+def test_round_trips_on_the_digits_network_agree_within_a_factor_of_ten(name: str, steps: int) -> None:
+    grid = Grid.from_schedule(Schedule.linear(), steps, "leading", "smallest")
+    formula = formulas.by_name(name)
+    predictor = predictors.digits(3, guidance=2.0)
+    for dtype in (torch.float32, torch.float16) if steps == 20 else (torch.float32,):
+        noise = torch.randn(1, 1, 28, 28, generator=torch.Generator().manual_seed(7)).to(dtype)
+        sampled = vsvf.sample(predictor, noise, grid, formula, warn=False)
+        returned = vsvf.invert(predictor, sampled, grid, formula, warn=False).x
+        measured = rms((returned.double() - noise.double()).numpy())
+        ratio = measured / predicted_roundoff(formula, grid, dtype).round_trip
+        assert 0.1 < ratio < 10.0, (dtype, ratio)
+
+
+@pytest.mark.parametrize("name, factor", [("belm(2)", 5.0), ("stable_belm(2)", 5.0), ("edict(0.93)", 10.0)])
+def test_sampling_errors_on_the_digits_network(name: str, factor: float) -> None:
+    grid = GRIDS["SD"](20)
+    formula, predictor = formulas.by_name(name), predictors.digits(3, guidance=2.0)
+    noise = torch.randn(1, 1, 28, 28, generator=torch.Generator().manual_seed(7))
+    low, high = (vsvf.sample(predictor, x, grid, formula, warn=False).x.double() for x in (noise, noise.double()))
+    predicted = predicted_roundoff(formula, grid, "float32").sampling
+    assert 1.0 / factor < rms((low - high).numpy()) / predicted < factor

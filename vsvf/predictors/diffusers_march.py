@@ -301,7 +301,12 @@ class SteppedMarch:
     def _scales(self, end: int) -> dict[str, Any]:
         assert self.bits is not None
         exponents = self.bits.exponents[end : end + self.plan.steps].tolist()
-        return {"fraction_bits": self.bits.fraction_bits, "data_range": self.fixed.data_range, "exponents": exponents}
+        return {
+            "fraction_bits": self.bits.fraction_bits,
+            "data_range": self.fixed.data_range,
+            "exponents": exponents,
+            "key": self.bits.key,
+        }
 
 
 def check_steppable(plan: Plan, inverse: bool) -> None:

@@ -37,19 +37,23 @@ class Roundoff:
     round_trip: float
 
 
-def predicted_roundoff(formula: Formula, grid: Grid, dtype: Any, *, data_std: float = 0.5, slope: Any | None = None) -> Roundoff:
+def predicted_roundoff(
+    formula: Formula, grid: Grid, dtype: Any, *, data_std: float = 1.0, detail_std: float = 0.1, slope: Any | None = None
+) -> Roundoff:
     """Rms rounding errors of a march whose states are kept in `dtype`, to be compared with measured ones.
 
     The march is taken as z_{K+m} = sum_j a_j z_{K+m-j} + … in the scale x = alpha x_bar, every row committing an
     independent error of variance (0.2 eps)^2 (|z_{K+m}|^2 + sum_j |a_j z_{K+m-j}|^2): one rounding of the result and, for
     float32 and float64, one of every product (half precisions sum in float32 and round once). Errors are carried to the
     end of the march by the rows, with the slopes' reaction to them, and their variances added. |z| is the rms size of a
-    diffusion state, alpha sqrt(data_std^2 + sigma_bar^2). Coefficients rounded to float32 (all dtypes but float64) push
-    every step the same way: that error is added up with its sign, along the path of Gaussian data.
+    diffusion state, alpha sqrt(data_std^2 + sigma_bar^2), or what the march itself makes of it on Gaussian data where that
+    is larger (EDICT on coarse grids leaves the size of an image far behind). Coefficients rounded to float32 (all dtypes but
+    float64) push every step the same way: that error is added up with its sign, along the exact path of Gaussian data.
 
     The reaction matters: an error e changes eps_bar by slope * e, which in sampling excites a weakly unstable mode and in
-    inversion damps it. By default it is that of Gaussian data, slope = sigma_bar / (data_std^2 + sigma_bar^2). A network
-    that separates modes amplifies more along sampling, about ten times on the embedded digits network.
+    inversion damps it. By default slope = sigma_bar / (detail_std^2 + sigma_bar^2), that of Gaussian data as wide as a
+    network's images are around one of their modes, not as all images together: a network that knows details reacts to
+    errors down to a smaller sigma_bar. With 0.5 instead, sampling errors on the digits network come out ten times too small.
 
     On the way back the rows are solved for their oldest state, so that the error of a sampling row returns divided by
     a_K, on top of the inverse row's own: that is the round trip, whose starting states are those that sampling returned.
@@ -58,7 +62,8 @@ def predicted_roundoff(formula: Formula, grid: Grid, dtype: Any, *, data_std: fl
 
     Args:
         dtype: "float16", "bfloat16", "float32", "float64", or a torch or numpy dtype of that name.
-        data_std: standard deviation of the data, per element.
+        data_std: rms value of the data, per element, which gives the size of the states; 0.95 for the digits in [-1, 1].
+        detail_std: standard deviation that the slope sees; equal to data_std for Gaussian data.
         slope: (N+1,) d eps_bar / d x_bar at grid.sigma_bar; zeros for the recursion of zero-stability alone.
 
     Raises:
@@ -75,28 +80,39 @@ def predicted_roundoff(formula: Formula, grid: Grid, dtype: Any, *, data_std: fl
         return np.interp(plan.position, grid.sigma_bar, values), np.interp(plan.node, grid.sigma_bar, values)
 
     alpha = at_states(grid.alpha)[0]
-    size = alpha * np.hypot(data_std, plan.position)
     scaled = plan.rescaled(alpha)
+    path = alpha * np.hypot(data_std, plan.position)
+    size = np.maximum(path, alpha * _marched_size(plan, data_std))
     if slope is None:
-        rate = plan.node / (data_std**2 + plan.node**2)
+        rate = plan.node / (detail_std**2 + plan.node**2)
     else:
         rate = at_states(np.asarray(slope, dtype=np.float64))[1]
     rate = rate / alpha  # eps per unit of x = alpha x_bar
     rows = homogeneous_rows(scaled, rate)
     unit = ROUNDING * EPSILON[name]
-    forward, bias = unit**2 * _row_variance(scaled.a, size, name), _coefficient_error(scaled, size, rate, name)
+    forward, bias = unit**2 * _row_variance(scaled.a, size, name), _coefficient_error(scaled, path, rate, name)
     sampling = _accumulate(rows, plan.rows + plan.last, forward, bias)
     if not plan.backward_solvable:
         return Roundoff(name, sampling, np.inf, np.inf)
     inverse = scaled.inverse()
     inverse_rows, last = homogeneous_rows(inverse, rate[::-1]), inverse.rows + inverse.last
     backward = unit**2 * _row_variance(inverse.a, size[::-1], name)
-    back_bias = _coefficient_error(inverse, size[::-1], rate[::-1], name)
+    back_bias = _coefficient_error(inverse, path[::-1], rate[::-1], name)
     inversion = _accumulate(inverse_rows, last, backward, back_bias)
     # row m of sampling, solved for its oldest state, is row M-1-m of inversion
     oldest = scaled.a[::-1, -1]
     round_trip = _accumulate(inverse_rows, last, backward + forward[::-1] / oldest**2, back_bias + bias[::-1] / oldest)
     return Roundoff(name, sampling, inversion, round_trip)
+
+
+def _marched_size(plan: Plan, data_std: float) -> Array:
+    """|z| of every state when the plan marches Gaussian data from exact states, its truncation errors included."""
+    rows = homogeneous_rows(plan, plan.node / (data_std**2 + plan.node**2))
+    z = np.hypot(data_std, plan.position)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for m, row in enumerate(rows):
+            z[plan.steps + m] = row @ z[m : m + plan.steps][::-1]
+    return np.minimum(np.nan_to_num(np.abs(z), nan=np.inf), 1e150)
 
 
 def _row_variance(a: Array, size: Array, dtype: str) -> Array:

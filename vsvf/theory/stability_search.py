@@ -1,12 +1,6 @@
 """A search for the best root-placed BELM formulas, on plans alone.
 
-The objective is the propagated local truncation error. Data that are Gaussian with standard deviation s have the exact
-solution x_bar = sqrt(s^2 + sigma_bar^2) and the slope d eps_bar / d x_bar = sigma_bar / (s^2 + sigma_bar^2), so every row's
-truncation error tau_m and its effect phi_m on the end of the march are known numbers, and
-
-    E = sum_m |phi_m| |tau_m|
-
-bounds the error of the march from exact starting states without letting errors cancel. E_sampling and E_inversion are the
+The objective is the propagated local truncation error E on Gaussian data (`stability_gaussian`). E_sampling and E_inversion are the
 root mean squares of E over s = 0.01 … 1, each divided by O-BELM's on the same grid. The objective is the product of their
 worst values over Stable Diffusion and DDPM grids of several N. Constraints: K in both directions, and max |phi| along
 sampling, which is how far weak instability lets a perturbation grow.
@@ -24,14 +18,13 @@ from vsvf.formula import Formula, LinearMultistep
 from vsvf.formulas.belm import belm
 from vsvf.formulas.root_placed import root_placed_belm
 from vsvf.grid import Grid
-from vsvf.plan import Plan
 from vsvf.schedule import Schedule
+from vsvf.theory.stability_gaussian import truncation_errors
 from vsvf.theory.stability_grids import uniform_time
-from vsvf.theory.stability_growth import homogeneous_rows, log_amplification, response
+from vsvf.theory.stability_growth import log_amplification
 
 Array = np.ndarray
 
-DATA_STDS = np.logspace(-2.0, 0.0, 7)
 EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 DIVISIONS = 12  # angles are multiples of pi / 12, from pi / 6 on: nearer to 1 the mode constant of the bound grows
 
@@ -100,16 +93,6 @@ def roots_at(angles: Iterable[float], modulus: float = 1.0) -> Array:
         z = modulus * complex(np.exp(1j * np.pi * angle))
         roots += [complex(-modulus)] if angle == 1.0 else [z, z.conjugate()]
     return np.array(roots)
-
-
-def truncation_errors(plan: Plan, stds: Array = DATA_STDS) -> tuple[Array, Array]:
-    """E = sum_m |phi_m tau_m| and max_m |phi_m| for Gaussian data of each standard deviation, both (n,), in x_bar."""
-    u = np.sqrt(stds**2 + plan.position[:, None] ** 2)
-    rows = homogeneous_rows(plan, plan.node[:, None] / (stds**2 + plan.node[:, None] ** 2))
-    index = np.arange(plan.rows)[:, None] + plan.steps - 1 - np.arange(plan.steps)[None, :]
-    tau = np.abs(u[plan.steps :] - np.sum(rows * u[index], axis=1))
-    phi = np.abs(response(rows, plan.rows + plan.last))
-    return np.sum(phi * tau, axis=0), phi.max(axis=0)
 
 
 def grids_of(task: Task) -> list[Grid]:

@@ -1,0 +1,316 @@
+"""Sampling error against inversion error: what a method loses on the way down, and what it loses on the way up.
+
+Every march is compared with the exact trajectory that it should follow, a fine integration by the classical Runge-Kutta method
+from noise down through all nodes. Sampling starts on that trajectory at the noise end, inversion at the data end; "exact" starters
+take the other k-1 states from the trajectory too, "ddim", "heun" and "rk4" make them. The sampling error is the rms difference
+of x at the smallest sigma_bar, per pixel of images in [-1, 1]; the inversion error is that of x_bar_N, divided by sigma_bar_N.
+Predictors: the exact denoiser of the shipped test images (each blurred by 0.05), and the digits network with guidance 2. Leading
+timesteps end at the schedule's smallest sigma_bar. DDIM is inverted by integrating upwards, equation (8); EDICT, McCallum-Foster
+and DDIM need no starter. `python -m analysis.pareto --help` shows how to run more images, steps, starters and schedules.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import vsvf
+from analysis.common import generator, save_figure, save_table, test_images
+from vsvf import formulas, predictors
+from vsvf.formula import Formula
+from vsvf.predictors import Predictor
+from vsvf.theory.order import exact_state
+from vsvf.theory.problems import Problem
+from vsvf.theory.stability_search import roots_at
+
+Array = np.ndarray
+
+METHODS = ("ddim", "edict(0.93)", "bdia(1)", "mccallum_foster(0.999)", "belm(2)")
+FAMILY = ("stable_belm(2)", "stable_belm(3)", "stable_belm(4)", "stable_belm(5)")
+OTHERS = {  # members beside the defaults that the longer run looks at: angles in units of pi, exponent
+    "k=3: 7/8; 1": ((7 / 8,), 1.0),
+    "k=5: 1/3, 5/6; 0.85": ((1 / 3, 5 / 6), 0.85),
+}
+STARTERS = ("exact", "ddim", "heun", "rk4")
+SCHEDULES = {"DDPM": vsvf.Schedule.linear, "Stable Diffusion": vsvf.Schedule.scaled_linear}
+REFERENCE_RATIO = 1.12  # largest ratio of neighbouring sigma_bar in the reference integration
+BASE, INVERSION_GOAL, SAMPLING_GOAL = "belm(2)", 1.0 / 8.0, 1.1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is run: numbers of steps, starters, schedules, the digits asked for, one seed per batch of them."""
+
+    steps: tuple[int, ...]
+    starters: tuple[str, ...]
+    schedules: tuple[str, ...]
+    labels: tuple[int, ...]
+    seeds: tuple[int, ...] = (301,)
+    spacing: str = "leading"
+
+
+IDEAL = Settings((10, 20, 50, 100), STARTERS, ("DDPM", "Stable Diffusion"), (3, 8), (301,))
+NETWORK = Settings((20, 50), ("exact", "ddim", "rk4"), ("DDPM",), (3, 8), (301,))
+FULL = Settings((10, 20, 50, 100), STARTERS, ("DDPM", "Stable Diffusion"), tuple(range(10)), (301, 302, 303))
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Mean square errors of every image in both directions, (images,) each; inf where a march overflowed."""
+
+    sampling: Array
+    inversion: Array
+
+    @property
+    def rms(self) -> tuple[float, float]:
+        return float(np.sqrt(self.sampling.mean())), float(np.sqrt(self.inversion.mean()))
+
+    @property
+    def median(self) -> tuple[float, float]:
+        return float(np.sqrt(np.median(self.sampling))), float(np.sqrt(np.median(self.inversion)))
+
+
+Key = tuple[str, int, str, str]  # schedule, N, starter, method
+
+
+def formula_of(method: str) -> Formula:
+    """A formula by its name, or one of `OTHERS`."""
+    if method in OTHERS:
+        angles, exponent = OTHERS[method]
+        return formulas.root_placed_belm(roots_at(angles), exponent)
+    return formulas.by_name(method)
+
+
+def make_grid(schedule: str, steps: int, spacing: str = "leading") -> vsvf.Grid:
+    """N steps that end at the schedule's smallest sigma_bar."""
+    return vsvf.Grid.from_schedule(SCHEDULES[schedule](), steps, spacing, "smallest")
+
+
+def trajectory(
+    predictor: Predictor, noise: torch.Tensor, nodes: Array, ratio: float = REFERENCE_RATIO
+) -> dict[float, torch.Tensor]:
+    """x at every node, by RK4 downwards from noise at the largest, sigma_bar falling by at most `ratio` per step."""
+    levels = np.unique(nodes)[::-1]
+    x = noise.double()
+    path = {float(levels[0]): x}
+    for high, low in pairwise(levels):
+        count = int(np.ceil(np.log(high / low) / np.log(ratio)))
+        between = np.geomspace(high, low, count + 1)
+        between[[0, -1]] = high, low
+        x = vsvf.integrate(predictor, x, between, "rk4")[0]
+        path[float(low)] = x
+    return path
+
+
+def march_errors(
+    predictor: Predictor,
+    path: dict[float, torch.Tensor],
+    grid: vsvf.Grid,
+    method: str,
+    starter: str = "exact",
+    only_inversion: bool = False,
+) -> Errors:
+    """Errors of one method in both directions (or nan for sampling), from states of the trajectory."""
+    formula = formula_of(method)
+    exact = Problem("trajectory", "", predictor, lambda s: path[s])  # type: ignore[arg-type]
+    noise, image = path[float(grid.sigma_bar[-1])], path[float(grid.sigma_bar[0])]
+    options = {"starter": "ddim" if starter == "exact" else starter, "warn": False}
+
+    def sampled() -> torch.Tensor:
+        start = exact_state(formula, grid, exact, "noise") if starter == "exact" else noise
+        return vsvf.sample(predictor, start, grid, formula, **options).x - image
+
+    def inverted() -> torch.Tensor:
+        if method == "ddim":
+            found = vsvf.integrate(predictor, image, grid.sigma_bar, "ddim")[0]
+        else:
+            start = exact_state(formula, grid, exact, "data") if starter == "exact" else image
+            found = vsvf.invert(predictor, start, grid, formula, **options).x
+        return (found - noise) / float(predictor.alpha(grid.sigma_bar[-1]) * grid.sigma_bar[-1])
+
+    found = [np.full(len(image), np.nan)] if only_inversion else []
+    for run in (inverted,) if only_inversion else (sampled, inverted):
+        try:
+            found.append((run() ** 2).mean(dim=(1, 2, 3)).numpy())
+        except vsvf.NonFiniteError:
+            found.append(np.full(len(image), np.inf))
+    return Errors(*found)
+
+
+def needs_starter(method: str) -> bool:
+    """Whether the method has several starting states at different nodes."""
+    plan = formula_of(method).plan(make_grid("DDPM", 20))
+    return bool(np.ptp(plan.position[: plan.steps]) > 0.0)
+
+
+def study(name: str, settings: Settings, methods: Sequence[str]) -> dict[Key, Errors]:
+    """All errors on the "ideal denoiser" or the "digits network"."""
+    jobs = [
+        (schedule, steps, starter, method)
+        for schedule in settings.schedules
+        for steps in settings.steps
+        for starter in settings.starters
+        for method in methods
+        if starter == "exact" or needs_starter(method)
+    ]
+    parts: dict[Key, list[Errors]] = {job: [] for job in jobs}
+    with tqdm(total=len(jobs) * len(settings.seeds), desc=name, leave=False) as bar:
+        for seed in settings.seeds:
+            labels = torch.tensor(settings.labels)
+            predictor = predictors.digits(labels, guidance=2.0) if name == "digits network" else ideal()
+            noise = torch.randn(len(labels), 1, 28, 28, generator=generator(seed), dtype=torch.float64)
+            for schedule in settings.schedules:
+                grids = {steps: make_grid(schedule, steps, settings.spacing) for steps in settings.steps}
+                path = trajectory(predictor, noise, np.concatenate([grid.sigma_bar for grid in grids.values()]))
+                for job in jobs:
+                    if job[0] == schedule:
+                        parts[job].append(march_errors(predictor, path, grids[job[1]], job[3], job[2]))
+                        bar.update()
+    return {
+        job: Errors(np.concatenate([e.sampling for e in found]), np.concatenate([e.inversion for e in found]))
+        for job, found in parts.items()
+    }
+
+
+def ideal() -> Predictor:
+    """The exact denoiser of the shipped test images."""
+    return predictors.ideal_denoiser(test_images()[0].double(), std=0.05, schedule=vsvf.Schedule.linear())
+
+
+def main(
+    out: Path, network: Settings = NETWORK, denoiser: Settings = IDEAL, methods: Sequence[str] = (*METHODS, *FAMILY)
+) -> None:
+    """Write pareto_*.csv and pareto_*.png into `out`."""
+    results = {
+        name: study(name, settings, methods) for name, settings in (("ideal denoiser", denoiser), ("digits network", network))
+    }
+    rows = []
+    for name, found in results.items():
+        for (schedule, steps, starter, method), errors in found.items():
+            starter = starter if needs_starter(method) else "none"
+            rows.append([name, schedule, steps, starter, method, *errors.rms, *errors.median])
+    header = ["predictor", "schedule", "N", "starter", "method", "sampling error", "inversion error"]
+    header += ["sampling, median image", "inversion, median image"]
+    settings = f"network: {len(network.labels) * len(network.seeds)} images; {network.spacing} timesteps"
+    save_table(out, "pareto_errors", f"Errors against the exact trajectory, rms over the images ({settings}).", header, rows)
+    target_table(out, results["digits network"])
+    late_starts(out, network)
+    front(out, results)
+    starters_figure(out, results["digits network"])
+
+
+def target_table(out: Path, found: dict[Key, Errors]) -> None:
+    """The stable members' errors relative to O-BELM's, from exact starters, on the digits network."""
+    rows = []
+    for (schedule, steps, starter, method), errors in found.items():
+        if starter != "exact" or method == BASE:
+            continue
+        base = found[schedule, steps, "exact", BASE]
+        sampling, inversion = (own / other for own, other in zip(errors.rms, base.rms))
+        middle = tuple(own / other for own, other in zip(errors.median, base.median))
+        met = "yes" if sampling <= SAMPLING_GOAL and inversion <= INVERSION_GOAL else "no"
+        rows.append([schedule, steps, method, sampling, inversion, *middle, met])
+    header = ["schedule", "N", "method", "sampling", "inversion", "sampling, median image", "inversion, median image"]
+    header += ["inversion <= 1/8 at sampling <= 1.1"]
+    caption = "Errors relative to O-BELM's on the digits network, guidance 2, exact starters."
+    save_table(out, "pareto_target", caption, header, rows)
+
+
+def late_starts(out: Path, settings: Settings) -> None:
+    """Inversion errors when the exact states are given not from node 0 on but from node 1 or 2: which steps make the error.
+
+    What is left from node 1 on is the error of all steps but the lowest ones, which are the coarsest against sigma_bar.
+    """
+    labels = torch.tensor(settings.labels)
+    predictor = predictors.digits(labels, guidance=2.0)
+    noise = torch.randn(len(labels), 1, 28, 28, generator=generator(settings.seeds[0]), dtype=torch.float64)
+    rows = []
+    for schedule in settings.schedules:
+        for steps in (n for n in settings.steps if n in (20, 50)):
+            grid = make_grid(schedule, steps, settings.spacing)
+            path = trajectory(predictor, noise, grid.sigma_bar)
+            for method in (BASE, "stable_belm(3)", "stable_belm(5)"):
+                errors = []
+                for node in range(3):
+                    rest = vsvf.Grid(grid.sigma_bar[node:], grid.alpha[node:])
+                    errors.append(march_errors(predictor, path, rest, method, only_inversion=True).rms[1])
+                rows.append([schedule, steps, method, *errors, *grid.sigma_bar[:3].tolist()])
+    header = ["schedule", "N", "method", *(f"exact from node {n}" for n in range(3)), *(f"sigma_bar_{n}" for n in range(3))]
+    caption = "Inversion error on the digits network, with exact starting states from node 0, 1 or 2 on: the lowest steps make it."
+    save_table(out, "pareto_late_starts", caption, header, rows)
+
+
+def front(out: Path, results: dict[str, dict[Key, Errors]]) -> None:
+    """One panel per predictor and schedule: each method's path through the numbers of steps, from exact starters."""
+    panels = [(name, schedule) for name, found in results.items() for schedule in dict.fromkeys(key[0] for key in found)]
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 4.6), constrained_layout=True, squeeze=False)
+    for axis, (name, schedule) in zip(axes[0], panels):
+        found = results[name]
+        steps = sorted({key[1] for key in found})
+        for n, method in enumerate(m for m in (*METHODS, *FAMILY) if any(key[3] == m for key in found)):
+            points = np.array([found[schedule, count, "exact", method].rms for count in steps])
+            shown = np.where(points < 10.0, points, np.nan)
+            style = "o-" if method in FAMILY else "s--"
+            axis.loglog(shown[:, 0], shown[:, 1], style, ms=4, lw=1, color=plt.get_cmap("tab10")(n), label=method)
+            for count, (x, y) in zip(steps, shown):
+                if method == BASE and np.isfinite(x * y):
+                    axis.annotate(f"N={count}", (x, y), fontsize=7, xytext=(3, 3), textcoords="offset points")
+        axis.set(title=f"{name}, {schedule}", xlabel="sampling error", ylabel="inversion error")
+        axis.grid(alpha=0.3)
+    axes[0, 0].legend(fontsize=7)
+    caption = "Sampling error against inversion error, exact starters; each line runs through the numbers of steps."
+    save_figure(out, "pareto_front", f"{caption} Errors above 10 are left out.", figure)
+
+
+def starters_figure(out: Path, found: dict[Key, Errors]) -> None:
+    """Inversion error by starter, for the methods that need one."""
+    first = next(iter(found))[0]
+    steps = sorted({key[1] for key in found})
+    starters = [s for s in STARTERS if any(key[2] == s for key in found)]
+    methods = [m for m in (*METHODS, *FAMILY) if needs_starter(m) and any(key[3] == m for key in found)]
+    figure, axes = plt.subplots(1, len(steps), figsize=(4.6 * len(steps), 3.6), constrained_layout=True, squeeze=False, sharey=True)
+    for axis, count in zip(axes[0], steps):
+        for n, starter in enumerate(starters):
+            values = [min(found[first, count, starter, method].rms[1], 10.0) for method in methods]
+            axis.bar(np.arange(len(methods)) + 0.2 * n - 0.3, values, width=0.19, label=starter)
+        axis.set_xticks(range(len(methods)), methods, rotation=30, ha="right", fontsize=7)
+        axis.set(yscale="log", title=f"digits network, {first}, N = {count}")
+        axis.grid(alpha=0.3, axis="y")
+    axes[0, 0].set_ylabel("inversion error")
+    axes[0, 0].legend(fontsize=7)
+    save_figure(out, "pareto_starters", "Inversion error by starter: the starter decides.", figure)
+
+
+def command(arguments: Sequence[str] | None = None) -> None:
+    """The study on its own, by default with all settings: hours for the network on one core."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.pareto", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--steps", type=int, nargs="+", default=FULL.steps)
+    parser.add_argument("--starters", nargs="+", choices=STARTERS, default=FULL.starters)
+    parser.add_argument("--schedules", nargs="+", choices=tuple(SCHEDULES), default=FULL.schedules)
+    parser.add_argument("--labels", type=int, nargs="+", default=FULL.labels, help="the digits asked for, one image each per seed")
+    parser.add_argument("--seeds", type=int, nargs="+", default=FULL.seeds)
+    parser.add_argument("--spacing", choices=("leading", "trailing", "linspace"), default=FULL.spacing)
+    everything = (*METHODS, *FAMILY, *OTHERS)
+    parser.add_argument("--methods", nargs="+", default=everything, help=f"from: {', '.join(everything)}; or other formulas")
+    args = parser.parse_args(arguments)
+    if "exact" not in args.starters or BASE not in args.methods:
+        parser.error(f"--starters must contain exact and --methods {BASE}: the other tables are relative to them")
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    chosen = Settings(
+        tuple(args.steps), tuple(args.starters), tuple(args.schedules), tuple(args.labels), tuple(args.seeds), args.spacing
+    )
+    main(args.out, chosen, chosen, tuple(args.methods))
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,558 @@
+"""Fixed-point arithmetic: bits planned before the run, every bit back, and loud failure."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import strategies as own
+import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+import vsvf
+from vsvf import (
+    Fixed,
+    FixedPointOverflowError,
+    Grid,
+    NonFiniteError,
+    Schedule,
+    StateFileError,
+    formulas,
+    invert,
+    predictors,
+    sample,
+)
+from vsvf.fixed import BLOCK, WORD, FixedRegister, Numpy, Torch, bits, decoded, encoded, plan_bits, quantised
+from vsvf.predictors import Predictor, from_ode
+
+REFUSED = tuple(name for name in own.METHODS if name not in own.BIDIRECTIONAL)
+MANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+
+
+def fine_grid(steps):
+    """Any number of steps: nodes between a network's timesteps."""
+    return Grid.from_schedule(Schedule.linear(), steps, "log_snr", "smallest")
+
+
+WIDE = Fixed(data_range=30.0)  # these networks are no denoisers: their samples are larger than the images they would make
+
+
+def range_of(name):
+    """EDICT's samples of the digits network grow to 1000 with 10 steps, 300 with 20."""
+    return Fixed(data_range=2000.0) if name.startswith("edict") else "fixed"
+
+
+class Counting:
+    """A network of any precision that mixes nothing, and counts."""
+
+    def __init__(self, dtype=torch.float32, rough=False):
+        self.dtype, self.rough, self.calls = dtype, rough, 0
+
+    def __call__(self, x, t):
+        self.calls += 1
+        x = x.to(self.dtype)
+        wave = torch.sin(57.0 * x) if self.rough else torch.tanh(x)  # rough: no digit of the output is predictable
+        return wave * (1.0 + 0.1 * torch.sin(t / 200.0)).reshape(-1, *[1] * (x.ndim - 1)).to(x)
+
+
+def network(dtype="float32", rough=False):
+    return Predictor(Counting(getattr(torch, dtype), rough), Schedule.linear())
+
+
+@st.composite
+def placed_roots(draw):
+    """Root-placed formulas with roots on the circle, away from each other and from 1."""
+    pairs = draw(st.lists(st.integers(2, 9), min_size=0, max_size=2, unique=True))
+    angles = [np.pi * n / 10.0 for n in pairs]
+    roots = [r for a in angles for r in (complex(math.cos(a), math.sin(a)), complex(math.cos(a), -math.sin(a)))]
+    if not roots or draw(st.booleans()):
+        roots.append(-1.0)
+    return formulas.root_placed_belm(roots, draw(st.sampled_from([0.0, 0.5, 1.0, 2.0])))
+
+
+def any_formula():
+    return st.one_of(st.sampled_from(own.BIDIRECTIONAL).map(formulas.by_name), placed_roots())
+
+
+def largest(march, *arguments, **options):
+    """The largest entry of any state of the same march in float64."""
+    seen = [0.0]
+    try:
+        march(*arguments, **options, callback=lambda step: seen.append(float(step.x.abs().max())))
+    except NonFiniteError:
+        return float("inf")
+    return max(seen)
+
+
+def overflow_is_right(march, predictor, x, grid, formula, plan):
+    """A fixed-point overflow is right only where the float64 march leaves the range as well (or comes within a factor of 8)."""
+    return largest(march, predictor, x, grid, formula, arithmetic="float64") >= 2.0 ** (WORD - plan.exponents.max() - 3.0)
+
+
+def trip(march, back, predictor, x, grid, formula, fixed="fixed"):
+    """The first window, what comes back, the far state and the far state once more."""
+    first = march(predictor, x, grid, formula, arithmetic=fixed, stop=grid.steps if march is sample else 0)
+    there = march(predictor, first, grid, formula)
+    returned = back(predictor, there, grid, formula)
+    return first, there, returned, march(predictor, returned, grid, formula)
+
+
+# ---- every bit -----------------------------------------------------------------------------------------------
+
+
+@MANY
+@given(any_formula(), own.grids(min_steps=6, max_steps=40, ratio=1.5), own.tensors(), st.sampled_from(own.DTYPES), st.booleans())
+@pytest.mark.parametrize("way", ["noise first", "image first"])
+def test_zero_bits_differ_after_a_round_trip(way, formula, grid, x, dtype, rough):
+    march, back = (sample, invert) if way == "noise first" else (invert, sample)
+    predictor = network(dtype, rough)
+    try:
+        plan = bits(formula, grid, predictor)
+    except ValueError as error:
+        assert "at once" in str(error) or "does not fit" in str(error)
+        assume(False)
+    try:
+        first, there, returned, again = trip(march, back, predictor, x, grid, formula)
+    except FixedPointOverflowError:
+        assert overflow_is_right(march, predictor, x, grid, formula, plan)
+        return
+    assert torch.equal(returned.values, first.values)
+    assert torch.equal(again.values, there.values)
+    assert {row: cell.tolist() for row, cell in again.tape.items()} == {row: cell.tolist() for row, cell in there.tape.items()}
+    assert torch.allclose(returned.x, x, rtol=2.0**-50, atol=2.0 ** -(plan.fraction_bits - 1))
+
+
+@settings(max_examples=2, deadline=None)
+@given(st.integers(200, 1000), st.sampled_from(own.DTYPES), st.booleans())
+@pytest.mark.parametrize(
+    "name", ["belm(2)", "bdia(1)", "edict(0.93)", "mccallum_foster(0.999)", "stable_belm(4)", "stable_belm(6)"]
+)
+def test_up_to_a_thousand_steps(name, steps, dtype, noise_first):
+    march, back = (sample, invert) if noise_first else (invert, sample)
+    predictor, grid = network(dtype), fine_grid(steps)
+    x = torch.linspace(-1.0, 1.0, 6, dtype=torch.float64).reshape(2, 3)
+    try:
+        first, there, returned, again = trip(march, back, predictor, x, grid, name)
+    except FixedPointOverflowError:
+        assert overflow_is_right(march, predictor, x, grid, name, bits(name, grid, predictor))
+        return
+    assert torch.equal(returned.values, first.values) and torch.equal(again.values, there.values)
+
+
+@pytest.mark.parametrize("name", own.BIDIRECTIONAL)
+@pytest.mark.parametrize("steps", [10, 100, 1000])
+def test_every_method_from_noise_at_10_100_and_1000_steps(name, steps):
+    predictor, grid = network("float16"), fine_grid(steps)
+    x = torch.linspace(-2.0, 2.0, 4, dtype=torch.float64).reshape(1, 4)
+    try:
+        first, there, returned, again = trip(sample, invert, predictor, x, grid, name, WIDE)
+    except FixedPointOverflowError:
+        assert name in ("belm(3)", "stable_belm(6)"), "only what explodes in sampling may leave the range"
+        assert overflow_is_right(sample, predictor, x, grid, name, bits(name, grid, predictor, WIDE))
+        return
+    assert torch.equal(returned.values, first.values) and torch.equal(again.values, there.values)
+
+
+@pytest.mark.parametrize(("name", "steps"), [("bdia(0.5)", 200), ("edict(0.93)", 1000), ("belm(3)", 50)])
+def test_an_inverse_that_explodes_is_an_overflow_and_never_wrong_bits(name, steps):
+    predictor, grid = network("float64"), fine_grid(steps)
+    x = torch.linspace(-0.9, 0.9, 5, dtype=torch.float64).reshape(1, 5)
+    with pytest.raises(FixedPointOverflowError, match=r"state \d+ of the march \(sigma_bar = .*fractional bits"):
+        invert(predictor, x, grid, name, arithmetic="fixed")
+    assert overflow_is_right(invert, predictor, x, grid, name, bits(name, grid, predictor))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(own.BIDIRECTIONAL), st.floats(0.0, 20.0), st.booleans())
+def test_states_far_beyond_the_planned_range_return_or_overflow(name, decades, noise_first):
+    march, back = (sample, invert) if noise_first else (invert, sample)
+    x = 10.0**decades * torch.linspace(-1.0, 1.0, 4, dtype=torch.float64).reshape(2, 2)
+    try:
+        first, there, returned, again = trip(march, back, network("float64"), x, own.sd_grid(30), name)
+    except FixedPointOverflowError:
+        return
+    assert torch.equal(returned.values, first.values) and torch.equal(again.values, there.values)
+
+
+@pytest.mark.parametrize("name", own.BIDIRECTIONAL)
+def test_the_rows_in_python_integers_give_the_same_bits(name):
+    """An independent march: integers without bounds, one float operation at a time."""
+    grid, predictor = own.ddpm_grid(40, "smallest"), network("float64")
+    plan = formulas.by_name(name).plan(grid)
+    alpha = predictor.alpha(plan.node)
+    rows, k = plan.rescaled(alpha), plan.steps
+    scales = plan_bits(rows, alpha, Fixed())
+    x = torch.tensor([[0.7, -1.3]], dtype=torch.float64)
+    first = sample(predictor, x, grid, name, arithmetic="fixed", stop=grid.steps)
+    z = [first.values[n].reshape(-1).tolist() for n in range(k)]
+    e = [float(e) for e in scales.exponents]
+    tape, times = {}, predictor.time(plan.node).tolist()
+
+    def real(n):
+        return [float(v) * 2.0 ** -e[n] for v in z[n]]
+
+    def slope(n):
+        return predictor.epsilon(torch.tensor([real(n)], dtype=torch.float64), plan.node[n], times[n]).double().reshape(-1).tolist()
+
+    for m in range(rows.rows):
+        new = []
+        for i in range(2):
+            terms = [slope(m + k - j)[i] * (rows.c[m, j] * 2.0 ** e[m + k]) for j in range(1, k) if rows.c[m, j] != 0.0]
+            terms += [real(m + k - j)[i] * (rows.a[m, j - 1] * 2.0 ** e[m + k]) for j in range(1, k) if rows.a[m, j - 1] != 0.0]
+            total = 0.0
+            for n, term in enumerate(terms):
+                total = term if n == 0 else total + term
+            oldest, shift = z[m][i], int(scales.shifts[m])
+            if shift > 0:
+                tape.setdefault(m, []).append(oldest % 2**shift)
+                oldest //= 2**shift
+            elif shift < 0:
+                oldest *= 2**-shift
+            new.append((oldest if rows.a[m, -1] > 0.0 else -oldest) + round(total))
+        z.append(new)
+    if max(abs(v) for new in z for v in new) >= 2**WORD:
+        with pytest.raises(FixedPointOverflowError):
+            sample(predictor, first, grid, name)
+        return
+    found = sample(predictor, first, grid, name)
+    assert [found.values[n].reshape(-1).tolist() for n in range(k)] == z[-k:]
+    assert {row: cell.reshape(-1).tolist() for row, cell in found.tape.items() if cell.any()} == {
+        row: cell for row, cell in tape.items() if any(cell)
+    }
+
+
+def test_a_damping_method_needs_its_tape():
+    predictor, grid = network("float64"), own.sd_grid(100)
+    x = torch.linspace(-2.0, 2.0, 8, dtype=torch.float64).reshape(2, 4)
+    assert bits("bdia(0.5)", grid, predictor, WIDE).tape_cells > 0
+    first = sample(predictor, x, grid, "bdia(0.5)", arithmetic=WIDE, stop=100)
+    there = sample(predictor, first, grid, "bdia(0.5)")
+    assert there.tape and all(cell.shape == x.shape for cell in there.tape.values())
+    assert torch.equal(invert(predictor, there, grid, "bdia(0.5)").values, first.values)
+    bare = vsvf.State(there.values, there.record)
+    try:
+        assert not torch.equal(invert(predictor, bare, grid, "bdia(0.5)").values, first.values)
+    except FixedPointOverflowError:
+        pass
+
+
+@pytest.mark.parametrize("name", own.BIDIRECTIONAL)
+def test_numpy_and_torch_compute_the_same_bits(name, monkeypatch):
+    """Also across blocks: 2 1/2 of them, and a size that is no multiple of anything."""
+    grid, predictor = own.sd_grid(12), network("float32")
+    x = torch.randn(1, 5 * BLOCK // 2 + 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = {}
+    for library in (Numpy, Torch):
+        for march in (sample, invert):
+            cut = FixedRegister._cut
+
+            def forced(self, size, device, library=library, cut=cut):
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(torch, "get_num_threads", lambda: 1 if library is Numpy else 2)
+                    cut(self, size, device)
+                assert self.library is library and len(self.blocks) == (3 if library is Numpy else 1)
+
+            monkeypatch.setattr(FixedRegister, "_cut", forced)
+            try:
+                found[library, march] = march(predictor, x, grid, name, arithmetic="fixed").values
+            except FixedPointOverflowError as error:
+                found[library, march] = str(error)
+            monkeypatch.setattr(FixedRegister, "_cut", cut)
+    for march in (sample, invert):
+        one, other = found[Numpy, march], found[Torch, march]
+        assert one == other if isinstance(one, str) else torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", own.BIDIRECTIONAL)
+def test_a_network_that_reuses_its_output_or_returns_its_input_changes_no_bit(name):
+    x = torch.linspace(-1.0, 1.0, 6, dtype=torch.float64).reshape(2, 3)
+    memory = torch.empty(2, 3, dtype=torch.float64)
+
+    def reusing(x, t):
+        return memory.copy_(torch.tanh(x))
+
+    for one, other in ((reusing, lambda x, t: torch.tanh(x)), (lambda x, t: x, lambda x, t: x.clone())):
+        states = [sample(Predictor(f, Schedule.linear()), x, own.sd_grid(9), name, arithmetic="fixed") for f in (one, other)]
+        assert torch.equal(states[0].values, states[1].values)
+
+
+@pytest.mark.parametrize("name", own.BIDIRECTIONAL)
+def test_memory_does_not_grow_with_the_grid_but_for_the_tape(name):
+    held = []
+    for steps in (10, 300):
+        plan = formulas.by_name(name).plan(Grid.from_sigma_bar(np.linspace(0.5, 1.5, steps + 1)))
+        register = FixedRegister(
+            plan, plan_bits(plan, np.ones_like(plan.node), Fixed()), 0, plan.rows, torch.zeros(plan.steps, 77), True
+        )
+        held.append(sum(v.untyped_storage().nbytes() for v in (register.integers, register.reals, register.slopes)))
+    assert held[0] == held[1] <= (3 * plan.steps - 1) * 80 * 8
+
+
+# ---- agreement -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [n for n in own.BIDIRECTIONAL if n not in ("belm(3)",)])
+def test_the_sample_is_the_one_of_float64(name):
+    grid, predictor = own.ddpm_grid(100, "smallest"), network("float64")
+    x = torch.randn(2, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    try:
+        fixed = sample(predictor, x, grid, name, arithmetic=WIDE).x
+    except FixedPointOverflowError:
+        assert name == "stable_belm(6)"
+        return
+    exact = sample(predictor, x, grid, name, arithmetic="float64").x
+    assert float((fixed - exact).abs().max()) <= 1e-6
+
+
+@pytest.mark.parametrize(
+    "name", ["belm(2)", "bdia(1)", "edict(0.93)", "mccallum_foster(0.999)", "stable_belm(3)", "stable_belm(4)"]
+)
+@pytest.mark.parametrize("steps", [10, 20])
+def test_the_digits_of_float64_to_a_millionth(name, steps):
+    grid, predictor = own.ddpm_grid(steps, "smallest"), predictors.digits(3, dtype=torch.float64)
+    x = torch.randn(1, 1, 28, 28, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    fixed = sample(predictor, x, grid, name, arithmetic=range_of(name)).x
+    exact = sample(predictor, x, grid, name, arithmetic="float64").x
+    assert float((fixed - exact).abs().max()) <= 1e-6
+
+
+def test_more_fractional_bits_come_closer():
+    grid, predictor = own.ddpm_grid(20, "smallest"), network("float64")
+    x = torch.randn(2, 8, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    exact = sample(predictor, x, grid, "belm(2)", arithmetic="float64").x
+    errors = [
+        float((sample(predictor, x, grid, "belm(2)", arithmetic=Fixed(fraction_bits=b)).x - exact).abs().max())
+        for b in (8, 16, 24, 32)
+    ]
+    for error, finer in pairwise(errors):
+        assert 2.0**-11 < finer / error < 2.0**-5
+
+
+# ---- the digits network --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", own.DTYPES)
+@pytest.mark.parametrize("name", ["belm(2)", "edict(0.93)", "stable_belm(4)"])
+def test_digits_in_every_precision(dtype, name):
+    predictor, grid = predictors.digits(torch.tensor([3, 7]), 2.0, dtype=getattr(torch, dtype)), own.ddpm_grid(10, "smallest")
+    x = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(5))
+    first, there, returned, _ = trip(sample, invert, predictor, x, grid, name, range_of(name))
+    assert torch.equal(returned.values, first.values)
+    assert int((there.x != sample(predictor, returned, grid, name).x).sum()) == 0
+
+
+def test_digits_in_half_precision_from_an_image():
+    predictor, grid = predictors.digits(3, dtype=torch.float16), own.ddpm_grid(50, "smallest")
+    x = torch.linspace(-1.0, 1.0, 784).reshape(1, 1, 28, 28)
+    first, _, returned, _ = trip(invert, sample, predictor, x, grid, "stable_belm(3)")
+    assert torch.equal(returned.values, first.values)
+
+
+def test_digits_in_half_precision_over_a_thousand_steps():
+    predictor, grid = predictors.digits(3, dtype=torch.float16), fine_grid(1000)
+    x = torch.randn(1, 1, 28, 28, generator=torch.Generator().manual_seed(6))
+    first = sample(predictor, x, grid, "stable_belm(4)", arithmetic="fixed", stop=1000, warn=False)
+    there = sample(predictor, first, grid, "stable_belm(4)", warn=False)
+    assert torch.equal(invert(predictor, there, grid, "stable_belm(4)", warn=False).values, first.values)
+    assert float(there.x.abs().max()) < 3.0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", own.DTYPES)
+def test_every_bit_on_a_gpu(dtype):
+    predictor, grid = predictors.digits(3, dtype=getattr(torch, dtype), device="cuda"), own.ddpm_grid(50, "smallest")
+    x = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(7)).cuda()
+    first, there, returned, again = trip(sample, invert, predictor, x, grid, "belm(2)")
+    assert returned.values.is_cuda and torch.equal(returned.values, first.values) and torch.equal(again.values, there.values)
+    # an elementwise network, so that the arithmetic alone decides: the same bits on both devices
+    states = [
+        sample(Predictor(lambda x, t: 0.5 * x, Schedule.linear()), y, grid, "stable_belm(4)", arithmetic="fixed")
+        for y in (x, x.cpu())
+    ]
+    assert torch.equal(states[0].values.cpu(), states[1].values)
+
+
+# ---- bits planned before the run -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", own.BIDIRECTIONAL)
+@pytest.mark.parametrize("steps", [10, 100, 1000])
+def test_the_plan_fits_the_word_and_the_run_uses_it(name, steps):
+    grid, predictor = fine_grid(steps), network()
+    plan = bits(name, grid, predictor)
+    assert plan.needed <= WORD and plan.spare == WORD - plan.needed >= 0
+    assert plan.exponents.min() >= plan.fraction_bits - 1e-6 and plan.fraction_bits >= 32
+    assert str(plan.fraction_bits) in plan.sentence and ("tape of" in plan.sentence) == (plan.tape_cells > 0)
+    if steps == 10:
+        state = sample(predictor, torch.zeros(1, 2), grid, name, arithmetic="fixed", stop=10)
+        assert state.record.extra["fraction_bits"] == plan.fraction_bits
+        assert state.record.extra["exponents"] == plan.exponents[: len(state.values)].tolist()
+
+
+def test_the_scale_changes_along_a_chain_by_the_oldest_weight():
+    grid = own.sd_grid(20)
+    plan, rows = bits("belm(2)", grid), formulas.belm(2).plan(grid)
+    change = plan.exponents[2:] - plan.exponents[:-2] + plan.shifts
+    assert np.allclose(change, -np.log2(np.abs(rows.a[:, -1])), atol=1e-9)
+
+
+def test_a_predictor_or_its_schedule_gives_the_scale():
+    grid, predictor = own.ddpm_grid(20), network()
+    assert bits("belm(2)", grid, predictor).key == bits("belm(2)", grid, predictor.schedule).key != bits("belm(2)", grid).key
+
+
+def test_a_wider_range_takes_bits_from_the_fraction():
+    grid = own.sd_grid(20)
+    narrow, wide = (bits("belm(2)", grid, network(), Fixed(data_range=r)) for r in (1.0, 1e5))
+    assert wide.fraction_bits < narrow.fraction_bits
+    assert wide.needed <= WORD
+
+
+@pytest.mark.parametrize("march", [sample, invert])
+@pytest.mark.parametrize("wanted", [50, 61])
+def test_too_few_bits_are_an_error_before_the_first_evaluation(march, wanted):
+    predictor = network()
+    with pytest.raises(ValueError, match=rf"fraction_bits={wanted} does not fit: states near sigma_bar = .* take at most \d+"):
+        march(predictor, torch.zeros(1, 2), own.sd_grid(20), "belm(2)", arithmetic=Fixed(fraction_bits=wanted), starter="rk4")
+    assert predictor.network.calls == 0
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_exact_is_refused_with_the_reason(name):
+    predictor = network()
+    reason = "implicit" if name in own.IMPLICIT else "not backward explicit: its inverse needs an iteration"
+    for ask in (
+        lambda: bits(name, own.sd_grid(20)),
+        lambda: sample(predictor, torch.zeros(1, 2), own.sd_grid(20), name, arithmetic="fixed"),
+        lambda: invert(predictor, torch.zeros(1, 2), own.sd_grid(20), name, arithmetic="fixed"),
+    ):
+        with pytest.raises(ValueError, match="cannot be bit-exact, it is " + reason):
+            ask()
+    assert predictor.network.calls == 0
+
+
+def test_wrong_configurations_are_refused():
+    for wrong in (
+        {"fraction_bits": 0},
+        {"fraction_bits": 62},
+        {"data_range": 0.0},
+        {"data_range": math.nan},
+        {"data_range": math.inf},
+    ):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Fixed(**wrong)
+    with pytest.raises(ValueError, match="arithmetic"):
+        sample(network(), torch.zeros(1, 2), own.sd_grid(5), "belm(2)", arithmetic="fixed64")
+
+
+def test_a_scale_that_changes_too_much_at_once_is_refused():
+    nodes = np.cumsum([1.0, 1e-6, 1.0, 1e-6, 1.0])
+    with pytest.raises(ValueError, match="changes the scale by 2"):
+        bits("belm(2)", Grid.from_sigma_bar(nodes))
+
+
+# ---- overflow ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("march", [sample, invert])
+@pytest.mark.parametrize("size", [1e8, 1e30, 1e300])
+@pytest.mark.parametrize("name", ["belm(2)", "edict(0.93)", "stable_belm(4)", "bdia(0.5)"])
+def test_an_exploding_predictor_is_an_overflow_with_its_step(march, size, name):
+    explodes = from_ode(lambda x, s: torch.full_like(x, size))
+    with pytest.raises(FixedPointOverflowError, match=r"state \d+ of the march"):
+        march(explodes, torch.ones(1, 2, dtype=torch.float64), own.sd_grid(20), name, arithmetic="fixed")
+
+
+def test_the_step_of_an_overflow_is_the_one_where_the_predictor_explodes():
+    seen = []
+
+    def late(x, s):
+        return torch.full_like(x, 1e30 if len(seen) >= 5 else 0.1)
+
+    with pytest.raises(FixedPointOverflowError, match="state 7 of the march"):  # five rows, states 2 … 6, are fine
+        sample(
+            from_ode(late),
+            torch.ones(1, 2, dtype=torch.float64),
+            own.sd_grid(20),
+            "belm(2)",
+            arithmetic="fixed",
+            callback=seen.append,
+        )
+
+
+@pytest.mark.parametrize("start", [1e10, 1e25, 1e300])
+def test_a_first_state_out_of_range_is_an_overflow(start):
+    predictor = network()
+    for name in ("belm(2)", "edict(0.93)"):
+        with pytest.raises(FixedPointOverflowError, match="state 0 of the march"):
+            sample(predictor, torch.full((1, 2), start, dtype=torch.float64), own.sd_grid(20), name, arithmetic="fixed")
+    assert predictor.network.calls == 0
+
+
+def test_slopes_that_overflow_half_precision_are_not_finite():
+    halves = Predictor(lambda x, t: x.half() * 6e4 + 6e4, Schedule.linear())
+    with pytest.raises(NonFiniteError, match="state"):
+        sample(halves, torch.ones(1, 2), own.sd_grid(20), "belm(2)", arithmetic="fixed")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(-(2**62), 2**62), st.integers(-(2**62), 2**62), st.booleans(), st.sampled_from([0, 15, -15, 30, -30]))
+def test_one_row_at_the_edge_of_the_word_is_right_or_an_error(oldest, addend, positive, shift):
+    """Rows whose integers lie anywhere in the word, with and without a tape: never a wrap-around, and undone exactly."""
+    plan = vsvf.Plan("edge", np.array([[1.0, 1.0 if positive else -1.0]]), np.zeros((1, 3)), np.ones(3), np.ones(3))
+    scales = plan_bits(plan, np.ones(3), Fixed(fraction_bits=20))
+    scales = vsvf.fixed.BitPlan("edge", 20, np.zeros(3), np.array([shift]), np.zeros(3), shift, "")
+    first = torch.tensor([[oldest], [addend]])
+    addend = int(float(addend))  # what the row adds went through a float
+    kept = oldest >> shift if shift > 0 else oldest << -shift
+    expected = (kept if positive else -kept) + addend
+    limit = 2**WORD
+    inside = abs(float(oldest)) < limit and abs(addend) < limit and abs(kept) < limit and abs(float(expected)) < limit
+    try:
+        register = FixedRegister(plan, scales, 0, 1, first, True)
+        register.advance(0)
+    except FixedPointOverflowError:
+        assert not inside or abs(kept) == limit
+        return
+    assert inside or abs(kept) == limit
+    assert int(register.window(1)[1]) == expected
+    back = FixedRegister(plan, scales, 0, 1, register.window(1).flip(0), False, register.tape)
+    back.advance(0)
+    assert torch.equal(back.window(1).flip(0), first) and (shift < 0 or not back.tape)
+
+
+# ---- reals and integers --------------------------------------------------------------------------------------
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.floats(-30.0, 30.0), min_size=1, max_size=5), st.floats(10.0, 57.0))
+def test_what_was_decoded_is_encoded_to_the_same_reals(values, exponent):
+    x = torch.tensor(values, dtype=torch.float64)
+    z = encoded(x, exponent)
+    seen = decoded(z, exponent)
+    assert torch.equal(decoded(encoded(seen, exponent), exponent), seen)
+    assert torch.equal(quantised(seen, exponent), seen)
+    assert torch.allclose(seen, x, rtol=2.0**-51, atol=0.5000001 * 2.0**-exponent)
+    exact = [round(v * 2.0**exponent) for v in values]
+    assert all(abs(a - b) <= 1 + abs(b) * 2.0**-50 for a, b in zip(z.tolist(), exact))
+
+
+# ---- states --------------------------------------------------------------------------------------------------
+
+
+def test_a_state_goes_on_with_its_own_configuration_only():
+    grid, predictor = own.sd_grid(10), network()
+    state = sample(predictor, torch.zeros(1, 2), grid, "belm(2)", arithmetic=Fixed(fraction_bits=30))
+    for same in (None, "fixed", Fixed(), Fixed(fraction_bits=30)):
+        invert(predictor, state, grid, "belm(2)", arithmetic=same)
+    for other in (Fixed(fraction_bits=31), Fixed(data_range=2.0), "float64", "float32"):
+        with pytest.raises(ValueError, match="the state"):
+            invert(predictor, state, grid, "belm(2)", arithmetic=other)
+
+
+def test_another_schedule_is_another_scale_and_refused():
+    grid = Grid.from_sigma_bar(np.linspace(0.1, 2.0, 11))
+    state = sample(network(), torch.zeros(1, 2), grid, "belm(2)", arithmetic="fixed")
+    with pytest.raises(StateFileError, match="another schedule"):
+        invert(from_ode(lambda x, s: x), state, grid, "belm(2)")

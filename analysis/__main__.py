@@ -11,8 +11,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from types import ModuleType
 
-STUDIES = ("pictures", "roundtrip", "order", "pareto", "quality", "budget", "exactness", "stability", "formulas", "blowup")  # as run: long ones first
-PAGE = ("pictures", "formulas", "order", "blowup", "stability", "pareto", "roundtrip", "exactness", "budget", "quality")  # as read
+# as run: long ones first
+STUDIES = ("roundtrip", "quality", "order", "pareto", "pictures", "budget", "exactness", "stability", "formulas", "blowup")
+# as read
+PAGE = ("pictures", "formulas", "order", "blowup", "stability", "pareto", "roundtrip", "exactness", "budget", "quality")
 
 
 def run(name: str, out: Path) -> float:

@@ -2,7 +2,7 @@
 
 noise → image → noise with the digits network in float16, float32 or float64, as the arithmetic (fixed point runs with the
 float16 network, the worst case): the largest difference between the first states and those that come back. Fixed point returns
-every bit, so its difference is zero, drawn at the bottom; a missing point means that the states left the range of 62 bits,
+every bit, so its difference is zero, drawn at the bottom; a missing point means that the states left the range of 53 bits,
 which is an error there and never wrong bits.
 
 The second figure asks what the integers cost in accuracy: the largest distance of the fixed-point sample to the float64 sample

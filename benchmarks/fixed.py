@@ -24,7 +24,8 @@ import vsvf
 from benchmarks.step import Timer, machine, shortest
 from vsvf import formulas, predictors
 from vsvf.arithmetic import FLOATS, FloatRegister
-from vsvf.fixed import Fixed, FixedRegister, plan_bits
+from vsvf.fixed import Fixed, plan_bits
+from vsvf.fixed_register import FixedRegister
 from vsvf.march import Evaluator, Iteration, march
 from vsvf.predictors import Predictor
 from vsvf.register import Register

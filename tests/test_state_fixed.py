@@ -31,7 +31,7 @@ def network(dtype=torch.float64):
 @pytest.fixture(scope="module")
 def state():
     x = torch.linspace(-1.0, 1.0, 6, dtype=torch.float64).reshape(2, 3)
-    made = sample(network(), x, GRID, DAMPING, arithmetic=Fixed(fraction_bits=38, data_range=10.0))
+    made = sample(network(), x, GRID, DAMPING, arithmetic=Fixed(fraction_bits=30, data_range=10.0))
     assert any(cell.any() for cell in made.tape.values())
     return made
 

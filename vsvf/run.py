@@ -14,7 +14,8 @@ from vsvf import formulas
 from vsvf.arithmetic import FLOATS, FloatRegister, all_finite, name_of
 from vsvf.determinism import Verified
 from vsvf.errors import NonFiniteError, StateFileError, ZeroStabilityWarning
-from vsvf.fixed import BitPlan, Fixed, FixedRegister, decoded, encoded, plan_bits
+from vsvf.fixed import BitPlan, Fixed, decoded, encoded, plan_bits
+from vsvf.fixed_register import FixedRegister
 from vsvf.formula import Formula
 from vsvf.grid import Grid
 from vsvf.iteration import Iteration

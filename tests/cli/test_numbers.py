@@ -127,6 +127,10 @@ def test_check_without_measuring(vsvf):
         assert document["sentence"]
         assert vsvf("check", name, "--steps", 10, "--no-order").out
     assert vsvf("check", "adams_bashforth(2)", "--steps", 10, "--no-order", "--json").json["k_inversion"] is None
+    for name, coarse in (("edict(0.93)", True), ("belm(2)", False)):  # on the linear schedule
+        document = vsvf("check", name, "--steps", 20, "--no-order", "--json").json
+        assert document["too_coarse"] is coarse is (document["gaussian_error"] > 3.0 * document["ddim_error"] > 0.0)
+        assert ("inaccurate with these steps" in document["sentence"]) is coarse
     assert vsvf("check", "belm(3)", "--steps", 999, "--no-order", "--spacing", "sigma_bar", "--json").json["k_sampling"] is None
 
 

@@ -36,8 +36,9 @@ examples:
   vsvf check 'belm(3)' --steps 50              the highest order is of no use: K = 1e41
   vsvf check 'stable_belm(4)' --schedule scaled_linear --spacing leading --steps 50 --json
 
-In JSON, null stands for a K that is infinite (no inverse, or beyond 1e308: see log10_k) and for an order that cannot be
-measured.
+In JSON, gaussian_error is what sampling on these steps is off by per pixel, worst case, for Gaussian data of standard
+deviation 0.5, ddim_error the same of DDIM, and too_coarse says that a zero-stable formula is more than three times worse. null
+stands for a number that is infinite (a K: no inverse, or beyond 1e308, see log10_k) and for an order that cannot be measured.
 
 {FORMULAS}"""
 
@@ -82,6 +83,9 @@ def run(args: argparse.Namespace) -> int:
                 "inversion": report.inversion,
                 "spurious_roots": [{"real": z.real, "imag": z.imag, "modulus": abs(z)} for z in roots],
                 "verdict": str(report.verdict),
+                "gaussian_error": report.gaussian_error,
+                "ddim_error": report.ddim_error,
+                "too_coarse": report.too_coarse,
                 "sentence": report.sentence,
             }
         )

@@ -14,7 +14,8 @@ import torch
 
 from vsvf.arithmetic import FLOATS, FloatRegister, name_of
 from vsvf.errors import NonFiniteError, StateFileError
-from vsvf.fixed import Fixed, FixedRegister, plan_bits, quantised
+from vsvf.fixed import Fixed, plan_bits, quantised
+from vsvf.fixed_register import FixedRegister
 from vsvf.formula import Formula
 from vsvf.grid import Grid
 from vsvf.plan import Plan

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -35,10 +36,7 @@ Array = np.ndarray
 
 METHODS = ("ddim", "edict(0.93)", "bdia(1)", "mccallum_foster(0.999)", "belm(2)")
 FAMILY = ("stable_belm(2)", "stable_belm(3)", "stable_belm(4)", "stable_belm(5)")
-OTHERS = {  # members beside the defaults that the longer run looks at: angles in units of pi, exponent
-    "k=3: 7/8; 1": ((7 / 8,), 1.0),
-    "k=5: 1/3, 5/6; 0.85": ((1 / 3, 5 / 6), 0.85),
-}
+OTHERS = ("k=3: 7/8; 1", "k=5: 1/3, 5/6; 0.85")  # members beside the defaults that the longer run looks at
 STARTERS = ("exact", "ddim", "heun", "rk4")
 SCHEDULES = {"DDPM": vsvf.Schedule.linear, "Stable Diffusion": vsvf.Schedule.scaled_linear}
 REFERENCE_RATIO = 1.12  # largest ratio of neighbouring sigma_bar in the reference integration
@@ -82,11 +80,16 @@ Key = tuple[str, int, str, str]  # schedule, N, starter, method
 
 
 def formula_of(method: str) -> Formula:
-    """A formula by its name, or one of `OTHERS`."""
-    if method in OTHERS:
-        angles, exponent = OTHERS[method]
-        return formulas.root_placed_belm(roots_at(angles), exponent)
-    return formulas.by_name(method)
+    """A formula by its name, or "k=5: 1/3, 5/6; 0.85": `root_placed_belm` with roots at these angles (in units of pi) and this
+    exponent; a third number is the modulus of the roots (default 1)."""
+    if not method.startswith("k="):
+        return formulas.by_name(method)
+    k, member = method.removeprefix("k=").split(":")
+    angles, exponent, *modulus = member.split(";")
+    roots = roots_at([float(Fraction(angle.strip())) for angle in angles.split(",")], *map(float, modulus))
+    if len(roots) != int(k) - 1:
+        raise ValueError(f"{method!r}: k = {k} needs {k} - 1 roots, these are {len(roots)} (an angle stands for a pair, 1 for -1)")
+    return formulas.root_placed_belm(roots, float(exponent))
 
 
 def make_grid(schedule: str, steps: int, spacing: str = "leading") -> vsvf.Grid:
@@ -185,9 +188,7 @@ def ideal() -> Predictor:
     return predictors.ideal_denoiser(test_images()[0].double(), std=0.05, schedule=vsvf.Schedule.linear())
 
 
-def main(
-    out: Path, network: Settings = NETWORK, denoiser: Settings = IDEAL, methods: Sequence[str] = (*METHODS, *FAMILY)
-) -> None:
+def main(out: Path, network: Settings = NETWORK, denoiser: Settings = IDEAL, methods: Sequence[str] = (*METHODS, *FAMILY)) -> None:
     """Write pareto_*.csv and pareto_*.png into `out`."""
     results = {
         name: study(name, settings, methods) for name, settings in (("ideal denoiser", denoiser), ("digits network", network))
@@ -300,7 +301,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=FULL.seeds)
     parser.add_argument("--spacing", choices=("leading", "trailing", "linspace"), default=FULL.spacing)
     everything = (*METHODS, *FAMILY, *OTHERS)
-    parser.add_argument("--methods", nargs="+", default=everything, help=f"from: {', '.join(everything)}; or other formulas")
+    parser.add_argument("--methods", nargs="+", default=everything, help=f"from: {', '.join(everything)}; or others")
     args = parser.parse_args(arguments)
     if "exact" not in args.starters or BASE not in args.methods:
         parser.error(f"--starters must contain exact and --methods {BASE}: the other tables are relative to them")

@@ -103,3 +103,16 @@ def test_five_steps_at_n_50_invert_much_better_than_o_belm_and_sample_as_well() 
 def test_a_member_beside_the_defaults_has_a_name() -> None:
     assert pareto.formula_of("k=3: 7/8; 1").steps == 3
     assert pareto.formula_of("stable_belm(4)").name == formulas.stable_belm(4).name
+
+
+def test_members_by_their_roots() -> None:
+    same = pareto.formula_of("k=2: 1; 2").plan(pareto.make_grid("DDPM", 20))
+    belm = formulas.belm(2).plan(pareto.make_grid("DDPM", 20))  # which is the member with root -1 and exponent 2
+    np.testing.assert_allclose(same.a, belm.a, rtol=1e-12)
+    np.testing.assert_allclose(same.c, belm.c, rtol=1e-12)
+    five, named = (pareto.formula_of(m).plan(pareto.make_grid("DDPM", 20)) for m in ("k=5: 1/3, 5/6; 0.75", "stable_belm(5)"))
+    np.testing.assert_allclose(five.a, named.a, rtol=1e-10)
+    damped = pareto.formula_of("k=3: 1/2; 0; 0.9").plan(pareto.make_grid("DDPM", 20))
+    np.testing.assert_allclose(damped.a[:, -1], 0.81, rtol=1e-12)  # the product of the roots
+    with pytest.raises(ValueError, match="needs 4 - 1 roots, these are 2"):
+        pareto.formula_of("k=4: 1/2; 1")

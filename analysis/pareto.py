@@ -36,7 +36,7 @@ Array = np.ndarray
 
 METHODS = ("ddim", "edict(0.93)", "bdia(1)", "mccallum_foster(0.999)", "belm(2)")
 FAMILY = ("stable_belm(2)", "stable_belm(3)", "stable_belm(4)", "stable_belm(5)")
-OTHERS = ("k=3: 7/8; 1", "k=5: 1/3, 5/6; 0.85")  # members beside the defaults that the longer run looks at
+OTHERS = ("k=3: 7/8; 1", "k=3: 11/12; 1.1", "k=5: 1/3, 5/6; 0.85")  # members beside the defaults that the longer run looks at
 STARTERS = ("exact", "ddim", "heun", "rk4")
 SCHEDULES = {"DDPM": vsvf.Schedule.linear, "Stable Diffusion": vsvf.Schedule.scaled_linear}
 REFERENCE_RATIO = 1.12  # largest ratio of neighbouring sigma_bar in the reference integration

@@ -162,9 +162,7 @@ def main(arguments: list[str] | None = None) -> tuple[list[StepCost], list[RunCo
     print(table(header, cells))
     print(f"\nms per run of {given.steps} steps, digits network in float32:\n")
     runs = [cost for batch, name in DIGITS for cost in run_costs(batch, name, given.steps, max(2, given.repeats // 2), timed)]
-    cells = [
-        [str(r.batch), r.formula, r.direction, f"{r.run:.0f}", f"{r.solver:.2f}", f"{100.0 * r.share:.1f} %"] for r in runs
-    ]
+    cells = [[str(r.batch), r.formula, r.direction, f"{r.run:.0f}", f"{r.solver:.2f}", f"{100.0 * r.share:.1f} %"] for r in runs]
     print(table(["images", "formula", "direction", "run", "solver alone", "share"], cells))
     if given.out is not None:
         with given.out.open("w", newline="") as file:

@@ -117,9 +117,7 @@ class BitPlan:
         )
 
 
-def bits(
-    formula: Formula | str, grid: Grid, predictor: Predictor | Schedule | None = None, fixed: Fixed | None = None
-) -> BitPlan:
+def bits(formula: Formula | str, grid: Grid, predictor: Predictor | Schedule | None = None, fixed: Fixed | None = None) -> BitPlan:
     """Plan a bit-exact run before it: bits needed, fractional bits kept, tape. `sample` and `invert` decide by the same plan.
 
     Args:

@@ -171,9 +171,7 @@ class Run:
 
     # ---- marching ------------------------------------------------------------------------------------------
 
-    def march(
-        self, starter: str | Starter, callback: Callable[[Step], None] | None, verify: bool, progress: bool
-    ) -> State:
+    def march(self, starter: str | Starter, callback: Callable[[Step], None] | None, verify: bool, progress: bool) -> State:
         plan, steps = self.plan, self.plan.steps
         low, high = min(self.start, self.end), max(self.start, self.end)
         rows = plan.between(low, high)

@@ -159,9 +159,7 @@ class Schedule:
     def edm(cls, sigma_min: float = 0.002, sigma_max: float = 80.0) -> Schedule:
         """Variance exploding, Karras et al. (2022): alpha = 1, and the model's time is sigma itself."""
         _check_range(sigma_min, sigma_max)
-        return cls(
-            "edm", lambda t: t.copy(), lambda s: np.clip(s, sigma_min, sigma_max), np.ones_like, sigma_min, sigma_max
-        )
+        return cls("edm", lambda t: t.copy(), lambda s: np.clip(s, sigma_min, sigma_max), np.ones_like, sigma_min, sigma_max)
 
     @classmethod
     def rectified_flow(cls, t_min: float = 1e-3, t_max: float = 0.999, time_scale: float = 1.0) -> Schedule:

@@ -62,9 +62,7 @@ class Starter:
                     nodes.append(s + h * (self.nodes[q] if q < count else 1.0))
             nodes[-1] = there
         place = np.array(nodes)
-        return Plan(
-            self.name, np.array(a).reshape(-1, count), np.array(c).reshape(-1, count + 1), place, place, last=count - 1
-        )
+        return Plan(self.name, np.array(a).reshape(-1, count), np.array(c).reshape(-1, count + 1), place, place, last=count - 1)
 
 
 TABLEAUS: dict[str, Starter] = {

@@ -37,6 +37,7 @@ def test_tables_and_figure(tmp_path: Path) -> None:
     assert all(0.0 < float(row["kept in the solution, DDPM"]) < 3.0 * float(row["error, DDPM"]) for row in kept.values())
     assert kept["k=3: 21/24; 1"]["error, DDPM"] == rows["k=3: 7/8; 1"]["inversion, DDPM"]
 
+
 def test_the_part_of_an_error_that_the_solution_keeps() -> None:
     """A perturbation of the first window alone, on a problem without slopes: its part in the solution is where the modes, damped
     by averaging, settle: here on a uniform grid, where all is known in closed form."""

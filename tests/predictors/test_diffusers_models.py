@@ -390,8 +390,14 @@ def test_autoencoder_scales_latents_and_takes_mode_or_sample(shift: float | None
 
 
 def test_tiny_autoencoder() -> None:
-    auto = Autoencoder(diffusers.AutoencoderTiny(encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),
-        num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1)))
+    auto = Autoencoder(
+        diffusers.AutoencoderTiny(
+            encoder_block_out_channels=(8, 8),
+            decoder_block_out_channels=(8, 8),
+            num_encoder_blocks=(1, 1),
+            num_decoder_blocks=(1, 1),
+        )
+    )
     images = noise(1, 3, 16, 16)
     assert auto.decode(auto.encode(images)).shape == images.shape
     with pytest.raises(ValueError, match="no distribution"):
@@ -402,12 +408,21 @@ def test_tiny_autoencoder() -> None:
 
 
 @torch.no_grad()
+@torch.no_grad()
+def assert_same_model(one: torch.nn.Module, other: torch.nn.Module) -> None:
+    """The same weights to the bit. Outputs only nearly: weights that lie otherwise in memory may meet other kernels."""
+    weights, expected = one.state_dict(), other.state_dict()
+    assert weights.keys() == expected.keys() and all(torch.equal(weights[name], expected[name]) for name in expected)
+    x = noise(1, 3, 8, 8)
+    assert torch.allclose(one(x, 3).sample, other(x, 3).sample, rtol=0.0, atol=1e-5)
+
+
 def test_a_model_comes_back_from_its_folder(tmp_path: Path) -> None:
     model = small_unet()
     model.save_pretrained(tmp_path / "unet")
     loaded = load_model(tmp_path, "unet")
     assert not loaded.training
-    assert torch.equal(loaded(noise(1, 3, 8, 8), 3).sample, model(noise(1, 3, 8, 8), 3).sample)
+    assert_same_model(loaded, model)
     assert load_model(tmp_path / "unet", dtype=torch.bfloat16).dtype == torch.bfloat16
 
 
@@ -432,8 +447,7 @@ def test_the_old_names_of_attention_weights_are_understood(tmp_path: Path) -> No
         weights = {name.replace(f".{new}.", f".{old}."): w for name, w in weights.items()}
     assert any(".query." in name for name in weights)
     save_file(weights, file, metadata={"format": "pt"})
-    with torch.no_grad():
-        assert torch.equal(load_model(tmp_path)(noise(1, 3, 8, 8), 3).sample, model(noise(1, 3, 8, 8), 3).sample)
+    assert_same_model(load_model(tmp_path), model)
 
 
 def test_incomplete_and_unsafe_folders_are_refused(tmp_path: Path) -> None:

@@ -184,8 +184,13 @@ def test_image_to_image_begins_in_the_middle(pipe: Any, formula: str) -> None:
     seen: list[int] = []
     other.unet.register_forward_pre_hook(lambda m, args: seen.append(int(args[1])))
     out = other(
-        "a cat", image=noise(1, 3, 16, 16).clamp(0, 1), strength=0.5, num_inference_steps=10, guidance_scale=3.0,
-        generator=torch.Generator().manual_seed(0), output_type="latent",
+        "a cat",
+        image=noise(1, 3, 16, 16).clamp(0, 1),
+        strength=0.5,
+        num_inference_steps=10,
+        guidance_scale=3.0,
+        generator=torch.Generator().manual_seed(0),
+        output_type="latent",
     ).images
     assert torch.isfinite(out).all()
     assert seen == other.scheduler.timesteps[5 * other.scheduler.order :].tolist()

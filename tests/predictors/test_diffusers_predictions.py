@@ -59,9 +59,7 @@ def test_predictions_mean_what_they_are_called(name: str, kind: str, log_sigma: 
     log_sigma=st.floats(-3.0, 3.0),
     seed=st.integers(0, 2**31),
 )
-def test_any_prediction_turns_into_any_other_and_back(
-    name: str, kinds: tuple[str, str], log_sigma: float, seed: int
-) -> None:
+def test_any_prediction_turns_into_any_other_and_back(name: str, kinds: tuple[str, str], log_sigma: float, seed: int) -> None:
     alpha, sigma = scales(name, float(np.exp(log_sigma)))
     prediction, x = pair(seed)
     first, second = kinds

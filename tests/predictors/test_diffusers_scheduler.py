@@ -218,7 +218,6 @@ def test_config_round_trip(tmp_path: Any) -> None:
     scheduler = make("root_placed_belm((-1,),0.5)", starter="rk4:2", arithmetic="float64", inverse=True)
     scheduler.save_config(tmp_path)
 
-
     def public(config: Any) -> dict[str, Any]:
         return {k: v for k, v in config.items() if k[0] != "_"}
 

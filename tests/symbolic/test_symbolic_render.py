@@ -104,7 +104,7 @@ class Reader:
 def evaluate(text: str, values: dict[str, float]):
     reader = Reader(text, values)
     value = reader.total()
-    assert reader.at == len(reader.tokens), f"not read to the end: {reader.tokens[reader.at:]}"
+    assert reader.at == len(reader.tokens), f"not read to the end: {reader.tokens[reader.at :]}"
     return value
 
 

@@ -74,9 +74,7 @@ def deis(k: int) -> LinearMultistep:
     def function(nodes: Array, alpha: Array) -> tuple[Array, Array]:
         with np.errstate(divide="ignore"):
             v = -np.log(nodes[..., 0] / nodes[..., 1])
-        moments = np.stack(
-            [nodes[..., 1] * (-1.0) ** (n + 1) * math.factorial(n) * gammainc(n + 1, v) for n in range(k)], axis=-1
-        )
+        moments = np.stack([nodes[..., 1] * (-1.0) ** (n + 1) * math.factorial(n) * gammainc(n + 1, v) for n in range(k)], axis=-1)
         u = np.log(nodes[..., 1:] / nodes[..., 1:2])  # 0 = u_1 < u_2 < …
         powers = np.ones((*u.shape[:-1], 1, k))  # coefficients of l_j in u, lowest first
         coefficients = np.repeat(powers * (np.arange(k) == 0), k, axis=-2)

@@ -44,9 +44,7 @@ class Coupled(Formula):
             c += rows_c
             nodes += row_nodes
             positions += row_positions
-        return Plan(
-            self.name, np.array(a), np.array(c), np.array(nodes), np.array(positions), rows_per_step=per_step, last=0
-        )
+        return Plan(self.name, np.array(a), np.array(c), np.array(nodes), np.array(positions), rows_per_step=per_step, last=0)
 
 
 def edict(p: float = 0.93) -> Coupled:

@@ -105,9 +105,7 @@ class ClosedForm(Predictor):
         schedule: only for its alpha, the scale of the states; default alpha = 1 (x = x_bar).
     """
 
-    def __init__(
-        self, function: Callable[[torch.Tensor, Any], torch.Tensor], schedule: Schedule | None = None
-    ) -> None:
+    def __init__(self, function: Callable[[torch.Tensor, Any], torch.Tensor], schedule: Schedule | None = None) -> None:
         super().__init__(function, Schedule.edm() if schedule is None else schedule)
         self.function = function
 

@@ -31,7 +31,7 @@ class Condition:
 def taylor(a: Sequence[Expr], b: Sequence[Expr], n: int) -> Expr:
     """Coefficient of x_bar^{(n)}(s_0) in the residual x_bar(s_0) - row, unsimplified:
 
-        C_n = [n = 0] - sum_{j>=1} a_j S_j^n/n! - sum_{j>=0} b_j h_{i-1+j} S_j^{n-1}/(n-1)!,    S_j = s_j - s_0.
+    C_n = [n = 0] - sum_{j>=1} a_j S_j^n/n! - sum_{j>=0} b_j h_{i-1+j} S_j^{n-1}/(n-1)!,    S_j = s_j - s_0.
     """
     total: Expr = Integer(1 if n == 0 else 0)
     for j, weight in enumerate(a, start=1):

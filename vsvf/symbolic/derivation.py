@@ -179,9 +179,7 @@ def _derive(pattern: Pattern, name: str, method: str) -> Derivation:
         order, residual, operator = _fitted_error(pattern, a, b, free) or _error(a, b, pattern.steps, pattern.conditions or 0)
     used = set().union(*(e.free_symbols for e in (*a, *b)))
     parameters = _parameters(used - set(free), pattern.steps)
-    return Derivation(
-        name, pattern.steps, a, b, order, residual, operator, conditions, unknowns, free, parameters, method, pattern
-    )
+    return Derivation(name, pattern.steps, a, b, order, residual, operator, conditions, unknowns, free, parameters, method, pattern)
 
 
 def expand(a: Sequence[Any], b: Sequence[Any], name: str = "given row") -> Derivation:
@@ -206,9 +204,7 @@ def expand(a: Sequence[Any], b: Sequence[Any], name: str = "given row") -> Deriv
         raise ValueError(f"{name}: the row is not consistent, the residual of a constant is {residual}")
     conditions = tuple(Condition(monomial(n), taylor(first, second, n)) for n in range(order + 1))
     used = set().union(*(e.free_symbols for e in (*first, *second)))
-    return Derivation(
-        name, k, first, second, order, residual, operator, conditions, (), (), _parameters(used, k), "given"
-    )
+    return Derivation(name, k, first, second, order, residual, operator, conditions, (), (), _parameters(used, k), "given")
 
 
 def _solve(
@@ -242,9 +238,7 @@ def _clash_message(pattern: Pattern, rows: Sequence[Condition], unknowns: Sequen
     return f"{what}: those on {labels} clash, no choice of {', '.join(map(code_name, unknowns))} satisfies them together"
 
 
-def _error(
-    a: Sequence[Expr], b: Sequence[Expr], k: int, known: int
-) -> tuple[int, Expr, tuple[tuple[int, Expr], ...]]:
+def _error(a: Sequence[Expr], b: Sequence[Expr], k: int, known: int) -> tuple[int, Expr, tuple[tuple[int, Expr], ...]]:
     """Order, residual and operator; `known` conditions on monomials hold already."""
     field = Field([*a, *b], k)
     if all(_homogeneous(field.element(e), k) for e in (*a, *b)) and not field.atoms:

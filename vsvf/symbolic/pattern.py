@@ -105,9 +105,7 @@ class Pattern:
             if function.is_zero or slope.has(zoo, nan) or not (function.is_number or function.has(symbols.SIGMA_BAR)):
                 raise ValueError(f"basis: {function} is not a function of sigma_bar that can be reproduced")
         if len(functions) > len(self.unknown):
-            raise ValueError(
-                f"basis has {len(functions)} functions for {len(self.unknown)} unknowns ({', '.join(self.unknown)})"
-            )
+            raise ValueError(f"basis has {len(functions)} functions for {len(self.unknown)} unknowns ({', '.join(self.unknown)})")
         return functions
 
     @property
@@ -138,5 +136,5 @@ class Pattern:
 
 
 def split(text: str) -> list[str]:
-    """"1, sigma_bar, f(x)" -> its parts, splitting at commas outside parentheses."""
+    """ "1, sigma_bar, f(x)" -> its parts, splitting at commas outside parentheses."""
     return [part.strip() for part in re.split(r",(?![^()]*\))", text) if part.strip()]

@@ -121,7 +121,7 @@ PATTERNS: dict[str, Callable[..., Pattern]] = {
 
 
 def by_name(name: str, steps: int | None = None) -> Pattern:
-    """"belm(3)", "ddim", "bdia(0.5)"; `steps` is k for a family's bare name.
+    """ "belm(3)", "ddim", "bdia(0.5)"; `steps` is k for a family's bare name.
 
     Raises:
         ValueError: an unknown family, an argument it refuses, or steps that contradict the name.

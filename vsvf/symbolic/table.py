@@ -92,9 +92,7 @@ def text() -> str:
 def _one_row(method: str, d: Derivation, printed: str, printed_power: int) -> LocalError:
     coefficient = factor(symbols.alpha(0) * d.residual)
     power = d.order + 1
-    return LocalError(
-        method, printed, printed_power, power, coefficient, derivative(power), power == printed_power, INDEX_NOTE
-    )
+    return LocalError(method, printed, printed_power, power, coefficient, derivative(power), power == printed_power, INDEX_NOTE)
 
 
 def _coupled(name: str, printed: str, printed_power: int | None, note: str) -> list[LocalError]:

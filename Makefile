@@ -12,6 +12,7 @@ test: .venv/installed
 
 lint: .venv/installed
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check vsvf analysis tests benchmarks training
 	$(BIN)/mypy
 
 bench: .venv/installed

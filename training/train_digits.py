@@ -46,9 +46,7 @@ def velocity_loss(network: torch.nn.Module, x0: Tensor, label: Tensor, generator
     return (((guess - noise) / alpha) ** 2).mean()
 
 
-def batches(
-    images: Tensor, labels: Tensor, size: int, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(images: Tensor, labels: Tensor, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch of shuffled batches, images as float32 in [-1, 1]; the last, incomplete batch is left out."""
     order = torch.randperm(len(images), generator=generator)
     for chosen in order[: len(order) // size * size].split(size):

@@ -36,6 +36,7 @@ def all_finite(x: torch.Tensor) -> bool:
     they are, and only then each entry is looked at."""
     if not x.is_floating_point():
         return True
+    x = x.detach()
     total = x.sum(dtype=torch.float32) if x.itemsize < 4 else x.sum()
     return math.isfinite(total) or bool(torch.isfinite(x).all())
 

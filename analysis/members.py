@@ -1,8 +1,8 @@
 """The front of the root-placed family on the digits network: sampling error against inversion error of many members.
 
 One number of steps, both schedules, exact starters, guidance 2; errors relative to O-BELM's. The scan covers roots on the circle
-(k = 2 … 5) and inside it (k = 3, 4), with the exponents that matter. It has seeds of its own: what is chosen from it is to be
-measured with others, by `python -m analysis.pareto --seeds … --methods …`.
+(k = 2 … 5) and inside it (k = 3, 4), with the exponents that matter, and modes and slopes in coordinates sigma_bar^(1/rho). It has
+seeds of its own: what is chosen from it is to be measured with others, by `python -m analysis.pareto --seeds … --methods …`.
 
     python -m analysis.members --steps 20 [--seeds 101 102 103] [--spacing leading] [--out results]
 """
@@ -35,6 +35,7 @@ from analysis.pareto import (
     trajectory,
 )
 from vsvf import predictors
+from vsvf.formulas.root_placed import increments
 from vsvf.theory.order import exact_state
 from vsvf.theory.problems import Problem
 from vsvf.theory.stability_search import roots_at
@@ -42,23 +43,38 @@ from vsvf.theory.stability_search import roots_at
 Array = np.ndarray
 
 DEFAULTS = tuple(f"stable_belm({k})" for k in (2, 3, 4, 5))
+KINDS = {"": "roots on the circle", "modulus": "roots inside it", "slopes": "on it, in coordinates"}
+
+
+def kind_of(member: str) -> str:
+    """Which of `KINDS`."""
+    return next((kind for kind in ("modulus", "slopes") if kind in member), "")
 
 
 def members() -> tuple[str, ...]:
-    """Names as `analysis.pareto.formula_of` reads them: angles in units of pi; exponent; modulus."""
+    """Names as `analysis.pareto.formula_of` reads them: angles in units of pi; exponent; and what else differs from the default."""
     k2 = [f"k=2: 1; {exponent:g}" for exponent in (0.0, 0.5, 1.0, 1.5)]
-    k3 = [f"k=3: {n}/24; {exponent:g}" for n in range(8, 24) for exponent in (0.5, 0.75, 1.0, 1.25, 1.5)]
-    k4 = [f"k=4: 1, {n}/24; {exponent:g}" for n in range(6, 16, 2) for exponent in (0.5, 0.75, 1.0, 1.25, 1.5)]
-    pairs = [(4, 11), (4, 14), (4, 17), (4, 20), (8, 15), (8, 18), (8, 20), (8, 21), (10, 20)]
-    k5 = [f"k=5: {n}/24, {m}/24; {exponent:g}" for n, m in pairs for exponent in (0.5, 0.75, 1.0, 1.5)]
+    k3 = [f"k=3: {n}/24; {exponent:g}" for n in range(10, 24, 2) for exponent in (0.5, 0.75, 1.0, 1.25, 1.5)]
+    k4 = [f"k=4: 1, {n}/24; {exponent:g}" for n in (6, 8, 10, 12) for exponent in (0.5, 1.0, 1.5)]
+    pairs = [(4, 14), (4, 17), (8, 15), (8, 18), (8, 20), (10, 20)]
+    k5 = [f"k=5: {n}/24, {m}/24; {exponent:g}" for n, m in pairs for exponent in (0.5, 0.75, 1.0)]
     damped = [
-        f"k={3 + one}: {'1, ' * one}{n}/24; {exponent:g}; {modulus:g}"
-        for one, angles in ((0, (16, 18, 20, 22)), (1, (6, 8, 10)))
+        f"k={3 + one}: {'1, ' * one}{n}/24; {exponent:g}; modulus {modulus:g}"
+        for one, angles in ((0, (16, 18, 20, 22)), (1, (8,)))
         for n in angles
         for exponent in (0.5, 1.0)
         for modulus in (0.8, 0.9, 0.95)
     ]
-    return (*k2, *k3, *k4, *k5, *damped)
+    stretched = [
+        f"k=3: {angle}; {exponent:g}; modes {rho:g}; slopes 3"
+        for angle in ("2/3", "3/4", "5/6", "17/20", "7/8")
+        for exponent, rho in ((1.0, 1.0), (1.25, 1.2), (1.65, 1.2), (1.65, 1.4), (1.65, 1.6))
+    ]
+    longer = [
+        f"k={k}: {angles}; {exponent:g}; modes 1.2; slopes 2"
+        for k, angles, exponent in ((4, "1, 1/3", 1.0), (4, "1, 1/3", 1.25), (5, "1/3, 5/6", 0.75), (5, "1/3, 2/3", 0.75))
+    ]
+    return (*k2, *k3, *k4, *k5, *damped, *stretched, *longer)
 
 
 def relative(found: dict[Key, Errors], schedule: str, steps: int, method: str) -> tuple[float, float]:
@@ -67,20 +83,20 @@ def relative(found: dict[Key, Errors], schedule: str, steps: int, method: str) -
     return own[0] / base[0], own[1] / base[1]
 
 
-def solution_part(errors: Array, roots: Array, exponent: float, h: Array) -> Array:
+def solution_part(errors: Array, roots: Array, w: Array) -> Array:
     """What of the errors of an inversion's last k states lies in the solution, and not in the spurious modes.
 
-    The mode of root z has increments z^n h_n^exponent. Summed by parts, w_n = h_n^exponent,
+    The mode of root z has increments z^n w_n. Summed by parts,
 
         sum_{n<m} z^n w_n = ( z^m w_{m-1} - w_0 - sum_{0<n<m} z^n (w_n - w_{n-1}) ) / (z - 1),
 
     of which the first term oscillates and the rest is a constant that the solution has taken up.
 
     Args:
-        errors: (k, …) of x_bar at nodes N, N-1, …. roots: (k-1,). h: (N,) steps from the data end on.
+        errors: (k, …) of x_bar at nodes N, N-1, …. roots: (k-1,). w: (N,) weights of the intervals from the data end on.
     """
-    k, steps = len(errors), len(h)
-    w, n = h**exponent, np.arange(steps)
+    k, steps = len(errors), len(w)
+    n = np.arange(steps)
     matrix, constants = np.ones((k, k), dtype=complex), np.ones(k, dtype=complex)
     for column, z in enumerate(roots, start=1):
         sums = np.concatenate([[0.0], np.cumsum(z**n * w)])
@@ -96,7 +112,10 @@ def kept(settings: Settings) -> list[list[Any]]:
     labels = torch.tensor(settings.labels)
     predictor, steps = predictors.digits(labels, guidance=2.0), settings.steps[0]
     noise = torch.randn(len(labels), 1, 28, 28, generator=generator(settings.seeds[0]), dtype=torch.float64)
-    rows: dict[str, list[Any]] = {f"k=3: {n}/24; {e:g}": [] for n in range(12, 24) for e in (0.0, 0.5, 1.0, 1.5)}
+    chosen = [(f"{n}/24", e, 1.0, slopes) for slopes in (1, 3) for n in (12, 16, 18, 20, 22) for e in (0.5, 1.0, 1.5)]
+    chosen += [("17/20", 1.65, rho, 3) for rho in (1.0, 1.2, 1.4, 1.6)]
+    names = {f"k=3: {a}; {e:g}; modes {rho:g}; slopes {slopes}": (float(Fraction(a)), e, rho) for a, e, rho, slopes in chosen}
+    rows: dict[str, list[Any]] = {name: [] for name in names}
     for schedule in settings.schedules:
         grid = make_grid(schedule, steps, settings.spacing)
         nodes = grid.sigma_bar
@@ -113,8 +132,8 @@ def kept(settings: Settings) -> list[list[Any]]:
         base = np.sqrt(np.mean(errors(BASE)[0] ** 2))
         for method, row in rows.items():
             found = errors(method)
-            angle, exponent = method.removeprefix("k=3: ").split(";")
-            part = solution_part(found, roots_at([float(Fraction(angle))]), float(exponent), np.diff(nodes))
+            angle, exponent, rho = names[method]
+            part = solution_part(found, roots_at([angle]), increments(nodes, rho) ** exponent)
             row += [float(np.sqrt(np.mean(e**2)) / base) for e in (found[0], part)]
     return [[method, *row] for method, row in rows.items()]
 
@@ -138,14 +157,13 @@ def main(out: Path, settings: Settings, methods: Sequence[str]) -> None:
     for axis, schedule, column in zip(axes[0], settings.schedules, range(len(settings.schedules))):
         axis.fill_between([1e-9, SAMPLING_GOAL], 1e-9, INVERSION_GOAL, color="tab:green", alpha=0.15, lw=0)
         for n, (group, marker) in enumerate(groups):
-            for inside in (False, True):
-                chosen = [m for m in methods if m.startswith(group) and (m.count(";") == 2) is inside]
+            colour = plt.get_cmap("tab10")(n)
+            for kind, face, edge in (("", colour, colour), ("modulus", "none", colour), ("slopes", colour, "black")):
+                chosen = [m for m in methods if m.startswith(group) and kind_of(m) == kind]
                 points = np.array([ratios[m][column] for m in chosen]).reshape(-1, 2)
-                colour = plt.get_cmap("tab10")(n)
-                label = f"{group}, {'inside the circle' if inside else 'roots on the circle'}"
-                style = {"s": 16, "lw": 0.8, "marker": marker, "edgecolors": colour, "facecolors": "none" if inside else colour}
+                style = {"s": 18, "lw": 0.9, "marker": marker, "edgecolors": edge, "facecolors": face}
                 if len(points):
-                    axis.scatter(points[:, 0], points[:, 1], label=label, **style)
+                    axis.scatter(points[:, 0], points[:, 1], label=f"{group}, {KINDS[kind]}", **style)
         for name in (m for m in methods if m in DEFAULTS):
             axis.annotate(name, ratios[name][column], fontsize=7, xytext=(4, 4), textcoords="offset points")
             axis.plot(*ratios[name][column], "k.", ms=4)
@@ -171,7 +189,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--labels", type=int, nargs="+", default=tuple(range(10)), help="the digits asked for, an image each")
     parser.add_argument("--seeds", type=int, nargs="+", default=(101,))
     parser.add_argument("--spacing", choices=("leading", "trailing", "linspace", "log_snr"), default="leading")
-    parser.add_argument("--methods", nargs="+", default=(*members(), *DEFAULTS), help="for instance 'k=3: 7/8; 1'; default: all")
+    parser.add_argument("--methods", nargs="+", default=(*members(), *DEFAULTS), help="such as 'k=3: 7/8; 1'; default: all")
     args = parser.parse_args(arguments)
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)

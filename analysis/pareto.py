@@ -36,7 +36,8 @@ Array = np.ndarray
 
 METHODS = ("ddim", "edict(0.93)", "bdia(1)", "mccallum_foster(0.999)", "belm(2)")
 FAMILY = ("stable_belm(2)", "stable_belm(3)", "stable_belm(4)", "stable_belm(5)")
-OTHERS = ("k=3: 7/8; 1", "k=3: 11/12; 1.1", "k=5: 1/3, 5/6; 0.85")  # members beside the defaults that the longer run looks at
+# members beside the defaults that the longer run looks at; the first is meant for coarse grids
+OTHERS = ("k=3: 17/20; 1.65; modes 1.4; slopes 3", "k=3: 11/12; 1.1", "k=5: 1/3, 5/6; 0.85")
 STARTERS = ("exact", "ddim", "heun", "rk4")
 SCHEDULES = {"DDPM": vsvf.Schedule.linear, "Stable Diffusion": vsvf.Schedule.scaled_linear}
 REFERENCE_RATIO = 1.12  # largest ratio of neighbouring sigma_bar in the reference integration
@@ -80,16 +81,20 @@ Key = tuple[str, int, str, str]  # schedule, N, starter, method
 
 
 def formula_of(method: str) -> Formula:
-    """A formula by its name, or "k=5: 1/3, 5/6; 0.85": `root_placed_belm` with roots at these angles (in units of pi) and this
-    exponent; a third number is the modulus of the roots (default 1)."""
+    """A formula by its name, or a member of the root-placed family: "k=5: 1/3, 5/6; 0.85" has its roots at these angles (in units
+    of pi) and this exponent; "; modulus 0.9", "; modes 1.4" and "; slopes 3" behind it are the modulus of the roots, mode_rho and
+    slope_rho."""
     if not method.startswith("k="):
         return formulas.by_name(method)
     k, member = method.removeprefix("k=").split(":")
-    angles, exponent, *modulus = member.split(";")
-    roots = roots_at([float(Fraction(angle.strip())) for angle in angles.split(",")], *map(float, modulus))
+    angles, exponent, *rest = (part.strip() for part in member.split(";"))
+    given = dict(part.split() for part in rest)
+    if unknown := sorted(set(given) - {"modulus", "modes", "slopes"}):
+        raise ValueError(f"{method!r}: {unknown[0]!r} is not known; behind the exponent stand modulus, modes or slopes")
+    roots = roots_at([float(Fraction(angle)) for angle in angles.split(",")], float(given.get("modulus", 1)))
     if len(roots) != int(k) - 1:
         raise ValueError(f"{method!r}: k = {k} needs {k} - 1 roots, these are {len(roots)} (an angle stands for a pair, 1 for -1)")
-    return formulas.root_placed_belm(roots, float(exponent))
+    return formulas.root_placed_belm(roots, float(exponent), float(given.get("modes", 1)), int(given.get("slopes", 1)))
 
 
 def make_grid(schedule: str, steps: int, spacing: str = "leading") -> vsvf.Grid:

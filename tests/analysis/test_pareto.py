@@ -100,6 +100,15 @@ def test_five_steps_at_n_50_invert_much_better_than_o_belm_and_sample_as_well() 
     assert own[0] < 1.2 * base[0] and own[1] < base[1] / 5.0
 
 
+@pytest.mark.parametrize("schedule", ["DDPM", "Stable Diffusion"])
+def test_three_steps_in_coordinates_invert_much_better_at_n_20_and_sample_as_well(schedule: str) -> None:
+    settings = pareto.Settings((20,), ("exact",), (schedule,), (2, 7), (4,))
+    member = pareto.OTHERS[0]
+    found = pareto.study("digits network", settings, ("belm(2)", member))
+    own, base = (found[schedule, 20, "exact", name].rms for name in (member, "belm(2)"))
+    assert own[0] < 1.3 * base[0] and own[1] < base[1] / 4.0
+
+
 def test_a_member_beside_the_defaults_has_a_name() -> None:
     assert pareto.formula_of("k=3: 7/8; 1").steps == 3
     assert pareto.formula_of("stable_belm(4)").name == formulas.stable_belm(4).name
@@ -112,7 +121,12 @@ def test_members_by_their_roots() -> None:
     np.testing.assert_allclose(same.c, belm.c, rtol=1e-12)
     five, named = (pareto.formula_of(m).plan(pareto.make_grid("DDPM", 20)) for m in ("k=5: 1/3, 5/6; 0.75", "stable_belm(5)"))
     np.testing.assert_allclose(five.a, named.a, rtol=1e-10)
-    damped = pareto.formula_of("k=3: 1/2; 0; 0.9").plan(pareto.make_grid("DDPM", 20))
+    damped = pareto.formula_of("k=3: 1/2; 0; modulus 0.9").plan(pareto.make_grid("DDPM", 20))
     np.testing.assert_allclose(damped.a[:, -1], 0.81, rtol=1e-12)  # the product of the roots
+    coarse = pareto.formula_of("k=3: 17/20; 1.65; slopes 3; modes 1.4")
+    named = formulas.root_placed_belm(np.exp([0.85j * np.pi, -0.85j * np.pi]), 1.65, 1.4, 3)
+    np.testing.assert_allclose(*(f.plan(pareto.make_grid("DDPM", 20)).c for f in (coarse, named)), rtol=1e-12, atol=1e-15)
     with pytest.raises(ValueError, match="needs 4 - 1 roots, these are 2"):
         pareto.formula_of("k=4: 1/2; 1")
+    with pytest.raises(ValueError, match="'mode' is not known"):
+        pareto.formula_of("k=3: 1/2; 1; mode 2")

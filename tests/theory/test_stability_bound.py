@@ -14,30 +14,34 @@ from vsvf.theory.stability_grids import GridFamily, families, random_smooth
 from vsvf.theory.stability_growth import log_amplification
 from vsvf.theory.stability_search import roots_at
 
-MEMBERS = [
-    ((1.0,), 2.0),
-    ((1.0,), 1.0),
-    ((2 / 3,), 1.0),
-    ((5 / 6,), 1.0),
-    ((1 / 3, 1.0), 1.0),
-    ((1 / 3, 5 / 6), 0.75),
-    ((1 / 6, 5 / 12, 1.0), 0.75),
+MEMBERS = [  # angles, exponent, mode_rho
+    ((1.0,), 2.0, 1.0),
+    ((1.0,), 1.0, 1.0),
+    ((2 / 3,), 1.0, 1.0),
+    ((5 / 6,), 1.0, 1.0),
+    ((17 / 20,), 1.65, 1.4),
+    ((1 / 3, 1.0), 1.0, 1.0),
+    ((1 / 3, 1.0), 0.75, 3.0),
+    ((1 / 3, 5 / 6), 0.75, 1.0),
+    ((1 / 6, 5 / 12, 1.0), 0.75, 1.0),
 ]
 GRIDS = families() | {f"random {seed}": random_smooth(seed) for seed in (2, 3, 4)}
 
 
-def measured(roots: np.ndarray, exponent: float, grid: Grid) -> np.ndarray:
-    plan = root_placed_belm(roots, exponent).plan(grid)
+def measured(roots: np.ndarray, exponent: float, grid: Grid, mode_rho: float = 1.0) -> np.ndarray:
+    plan = root_placed_belm(roots, exponent, mode_rho).plan(grid)
     return np.exp([log_amplification(plan.a), log_amplification(plan.inverse().a)])
 
 
 @pytest.mark.parametrize("family", GRIDS.values(), ids=GRIDS.keys())
-@pytest.mark.parametrize("angles, exponent", MEMBERS)
-def test_measured_k_is_below_the_bound_and_within_a_factor_of_60(angles: tuple, exponent: float, family: GridFamily) -> None:
+@pytest.mark.parametrize("angles, exponent, rho", MEMBERS)
+def test_measured_k_is_below_the_bound_and_within_a_factor_of_60(
+    angles: tuple, exponent: float, rho: float, family: GridFamily
+) -> None:
     for steps in (20, 100, 400, 1000):
         grid = family(steps)
-        bound = np.array(amplification_bound(roots_at(angles), exponent, grid))
-        k = measured(roots_at(angles), exponent, grid)
+        bound = np.array(amplification_bound(roots_at(angles), exponent, grid, rho))
+        k = measured(roots_at(angles), exponent, grid, rho)
         assert np.all(k <= bound)
         assert np.all(bound <= 60.0 * k)
 
@@ -48,11 +52,13 @@ def test_measured_k_is_below_the_bound_and_within_a_factor_of_60(angles: tuple, 
     angles=st.lists(st.integers(2, 23), min_size=1, max_size=2, unique=True),
     minus_one=st.booleans(),
     exponent=st.floats(-1.0, 3.0),
+    rho=st.floats(1.0, 4.0),
 )
-def test_the_bound_holds_on_rough_grids_too(steps: list, angles: list, minus_one: bool, exponent: float) -> None:
+def test_the_bound_holds_on_rough_grids_too(steps: list, angles: list, minus_one: bool, exponent: float, rho: float) -> None:
     roots = roots_at([m / 24 for m in angles] + ([1.0] if minus_one else []))
     grid = Grid.from_sigma_bar(np.cumsum([0.1, *steps]))
-    assert np.all(measured(roots, exponent, grid) <= np.array(amplification_bound(roots, exponent, grid)) * (1 + 1e-9))
+    bound = np.array(amplification_bound(roots, exponent, grid, rho))
+    assert np.all(measured(roots, exponent, grid, rho) <= bound * (1 + 1e-9))
 
 
 def test_damped_roots_are_bounded_for_sampling_only() -> None:

@@ -26,7 +26,7 @@ formulas (quote the parentheses for the shell):
   adams_moulton(k) bdf(k)       implicit
   belm(k)                       O-BELM: exactly invertible, highest order; stable for k = 2 only
   stable_belm(k)                exactly invertible and zero-stable both ways, k = 2 … 6
-  root_placed_belm((z,…),g)     the same with your own roots and exponent
+  root_placed_belm((z,…),g)     the same with your own roots and exponent; …,r,q) modes and slopes in sigma_bar^(1/r), ^(1/q)
   bdia(gamma) edict(p) mccallum_foster(coupling)        exactly invertible, order 1 or 2
 """
 

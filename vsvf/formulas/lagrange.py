@@ -26,20 +26,22 @@ def basis(nodes: Array, x: Array) -> Array:
     return values
 
 
-def integral(nodes: Array, start: Array, stop: Array) -> Array:
-    """int_start^stop l_j(s) ds for every j, by Gauss-Legendre quadrature of the exact degree.
+def integral(nodes: Array, start: Array, stop: Array, origin: Array | float = 0.0, power: int = 0) -> Array:
+    """int_start^stop l_j(s) (s + origin)^power ds for every j, by Gauss-Legendre quadrature of the exact degree.
 
     Args:
-        nodes: (..., n); start, stop: (...).
+        nodes: (..., n); start, stop, origin: (...).
+        power: of the density, a polynomial; 0 for none.
 
     Returns:
-        (..., n) weights: sum_j w_j p(s_j) is the integral of p for every polynomial p of degree below n.
+        (..., n) weights: sum_j w_j p(s_j) is the integral of p times the density for every polynomial p of degree below n.
     """
     count = nodes.shape[-1]
-    points, weights = np.polynomial.legendre.leggauss((count + 1) // 2)
+    points, weights = np.polynomial.legendre.leggauss((count + power + 1) // 2)
     half = (stop - start) / 2.0
     x = ((stop + start) / 2.0)[..., None] + half[..., None] * points
-    return half[..., None] * np.einsum("q,...qn->...n", weights, basis(nodes, x))
+    density = weights * (x + np.asarray(origin)[..., None]) ** power
+    return half[..., None] * np.einsum("...q,...qn->...n", density, basis(nodes, x))
 
 
 def derivative_at_node(nodes: Array) -> Array:

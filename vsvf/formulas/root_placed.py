@@ -15,67 +15,95 @@ Array = np.ndarray
 
 CIRCLE = 1e-9  # a root this close to the unit circle is meant to lie on it, one this close to its mirror image to be conjugate
 
-# Angles of the spurious roots on the unit circle, in units of pi, and the exponent; from vsvf.theory.stability_search.
-STABLE: dict[int, tuple[tuple[float, ...], float]] = {
-    2: ((1.0,), 1.0),
-    3: ((3 / 4,), 1.0),
-    4: ((1 / 3, 1.0), 1.0),
-    5: ((1 / 3, 5 / 6), 0.75),
-    6: ((1 / 6, 5 / 12, 1.0), 0.75),
+# Angles of the spurious roots on the unit circle, in units of pi, the exponent, and rho of the slopes' coordinate; from
+# vsvf.theory.stability_search.
+STABLE: dict[int, tuple[tuple[float, ...], float, int]] = {
+    2: ((1.0,), 1.0, 1),
+    3: ((3 / 4,), 1.0, 3),
+    4: ((1 / 3, 1.0), 1.0, 1),
+    5: ((1 / 3, 5 / 6), 0.75, 1),
+    6: ((1 / 6, 5 / 12, 1.0), 0.75, 1),
 }
 
 
-def root_placed_belm(roots: Sequence[complex] | Array | complex, exponent: float = 1.0) -> LinearMultistep:
-    """The k-step BELM formula whose k-1 spurious modes have increments zeta_r^n h^exponent, on any grid.
+def root_placed_belm(
+    roots: Sequence[complex] | Array | complex, exponent: float = 1.0, mode_rho: float = 1.0, slope_rho: int = 1
+) -> LinearMultistep:
+    """The k-step BELM formula whose k-1 spurious modes have increments zeta_r^n w_n, on any grid.
 
-    Let d_j = x_bar_{i-2+j} - x_bar_{i-1+j} be the increment over h_j = s_j - s_{j-1}, and B_2 … B_k the numbers with
-    prod_r (z - zeta_r) = z^{k-1} - sum_{j=2..k} B_j z^{k-j}. The homogeneous recursion
+    Let d_j = x_bar_{i-2+j} - x_bar_{i-1+j} be the increment over the interval from s_{j-1} to s_j, w_j the interval's weight,
 
-        d_1 = sum_{j=2..k} A_j d_j,   A_j = B_j (h_1/h_j)^exponent
+        w_j = (s_j^{1/rho} - s_{j-1}^{1/rho})^exponent,   rho = mode_rho,
 
-    is solved by the constant and by d = zeta_r^n h^exponent, n counting steps along the march: where the count starts only
+    and B_2 … B_k the numbers with prod_r (z - zeta_r) = z^{k-1} - sum_{j=2..k} B_j z^{k-j}. The homogeneous recursion
+
+        d_1 = sum_{j=2..k} A_j d_j,   A_j = B_j w_1/w_j
+
+    is solved by the constant and by d_n = zeta_r^n w_n, n counting steps along the march: where the count starts only
     multiplies the relation by a power of zeta_r, so the coefficients depend on the window alone. The slopes' weights make
-    the formula exact for polynomials of degree below k: with l_m the Lagrange basis on s_1 … s_{k-1},
+    the formula exact where the slope is a polynomial of degree below k-1 in u = sigma_bar^{1/slope_rho}: with l_m the
+    Lagrange basis on u(s_1) … u(s_{k-1}),
 
-        c_m = int_{s_1}^{s_0} l_m - sum_{j=2..k} A_j int_{s_j}^{s_{j-1}} l_m.
+        c_m = int_{s_1}^{s_0} l_m(u(s)) ds - sum_{j=2..k} A_j int_{s_j}^{s_{j-1}} l_m(u(s)) ds.
 
-    With every root on the unit circle the formula is zero-stable in both directions on grids whose h^exponent varies
-    boundedly (docs/stability.md); its order is k-1 on every such grid, and k on smooth grids when k is even, because rho is
+    With every root on the unit circle the formula is zero-stable in both directions on grids whose w varies boundedly
+    (docs/stability.md); its order is k-1 on every such grid, and k on smooth grids when k is even, because rho(z) is
     then antisymmetric: that is the `order` it carries. Roots inside the circle damp their modes along sampling, and the
     inverse amplifies them by prod 1/|zeta| per step: such a formula (order k-1) is labelled "for sampling".
+
+    The coordinate sigma_bar^{1/rho}, that of Karras et al.'s time steps, lies between sigma_bar and its logarithm. Slopes
+    of a diffusion model bend at small sigma_bar and level off at large, so they are nearer to polynomials in u for rho > 1;
+    and where the lowest interval is as long as sigma_bar itself, its weight is then larger and its error reaches inversion
+    less. (Grids down to sigma_bar = 0 cost something as N grows: with mode_rho > 1 the w of the lowest interval falls more slowly
+    than the others, so K grows like a power of N; with slope_rho > 1 the error gains a factor log N for k = 3.)
 
     k = 2, zeta = -1: exponent 2 is belm(2) (O-BELM), exponent 0 the variable-step midpoint rule.
 
     Args:
         roots: the k-1 spurious roots, 0 < |zeta| <= 1, distinct, none equal to 1, real or in conjugate pairs.
         exponent: a finite real number, usually from 0 to 2.
+        mode_rho: a real number from 1 on. slope_rho: a whole number from 1 on (the integrals are then of polynomials).
 
     Raises:
-        ValueError: no roots, or roots that break one of these rules.
+        ValueError: no roots, roots that break one of these rules, or another argument out of range.
     """
     zeta = _check_roots(roots)
     if not np.isfinite(exponent):
         raise ValueError(f"exponent must be a finite number, got {exponent!r}")
-    exponent = float(exponent)
+    if not 1.0 <= mode_rho < np.inf:
+        raise ValueError(f"mode_rho must be a finite number from 1 on, got {mode_rho!r}")
+    exponent, mode_rho, slope_rho = float(exponent), float(mode_rho), whole_number("slope_rho", slope_rho, 1, 12)
     k = len(zeta) + 1
     on_circle = bool(np.all(np.abs(np.abs(zeta) - 1.0) <= CIRCLE))
     text = ",".join(_literal(z) for z in zeta)
-    name = f"root_placed_belm(({text},),{exponent:.17g})"
+    coordinates = "" if mode_rho == slope_rho == 1 else f",{mode_rho:.17g},{slope_rho}"
+    name = f"root_placed_belm(({text},),{exponent:.17g}{coordinates})"
     source = "root placement, docs/stability.md" + ("" if on_circle else " (damped roots: for sampling)")
-    return _build(name, zeta, exponent, k if on_circle and k % 2 == 0 else k - 1, source)
+    return _build(name, zeta, exponent, mode_rho, slope_rho, k if on_circle and k % 2 == 0 else k - 1, source)
 
 
 def stable_belm(k: int) -> LinearMultistep:
     """The recommended root-placed BELM with k = 2 … 6 steps: zero-stable in both directions.
 
     Order k for even k and k-1 for odd k on smooth grids, k-1 on every grid (`root_placed_belm`). The roots, all on the
-    unit circle, and the exponent were found by the search of `vsvf.theory.stability_search`. Longer formulas need finer
-    grids: from about N = 20 for k <= 3, 50 for k = 4 and 5, 100 for k = 6, whose weak instability is the strongest.
+    unit circle, the exponent and the slopes' coordinate were found by the search of `vsvf.theory.stability_search`. Longer
+    formulas need finer grids: from about N = 20 for k <= 3, 50 for k = 4 and 5, 100 for k = 6, whose weak instability is
+    the strongest.
     """
     k = whole_number("k", k, 2, 6)
-    angles, exponent = STABLE[k]
+    angles, exponent, slope_rho = STABLE[k]
     zeta = _check_roots([z for angle in angles for z in _on_circle(angle)])
-    return _build(f"stable_belm({k})", zeta, exponent, k - k % 2, "root placement, docs/stability.md")
+    return _build(f"stable_belm({k})", zeta, exponent, 1.0, slope_rho, k - k % 2, "root placement, docs/stability.md")
+
+
+def increments(nodes: Array, rho: float) -> Array:
+    """s_j^{1/rho} - s_{j-1}^{1/rho} of neighbouring nodes (..., n), without cancellation; (..., n-1)."""
+    h = np.diff(nodes, axis=-1)
+    if rho == 1.0:
+        return h
+    upper = nodes[..., 1:]
+    with np.errstate(divide="ignore"):  # log 0 where the lower node is zero
+        return -(upper ** (1.0 / rho)) * np.expm1(np.log1p(-h / upper) / rho)
 
 
 def _on_circle(angle: float) -> list[complex]:
@@ -86,23 +114,30 @@ def _on_circle(angle: float) -> list[complex]:
     return [z, z.conjugate()]
 
 
-def _build(name: str, zeta: Array, exponent: float, order: int, source: str) -> LinearMultistep:
+def _build(name: str, zeta: Array, exponent: float, mode_rho: float, slope_rho: int, order: int, source: str) -> LinearMultistep:
     k = len(zeta) + 1
     recursion = -np.real(np.poly(zeta))[1:]  # B_2 … B_k
 
     def function(nodes: Array, alpha: Array) -> tuple[Array, Array]:
-        nodes = nodes - nodes[..., 1:2]  # differences are nearly exact in floating point, means are not
-        h = np.diff(nodes, axis=-1)
-        weights = recursion * (h[..., :1] / h[..., 1:]) ** exponent  # A_2 … A_k
+        d = increments(nodes, mode_rho)
+        weights = recursion * (d[..., :1] / d[..., 1:]) ** exponent  # A_2 … A_k
         a = np.zeros((*nodes.shape[:-1], k))
         a[..., 0] = 1.0
         a[..., :-1] += weights
         a[..., 1:] -= weights
-        inner = nodes[..., 1:k]
+        # u - u(s_1) at the nodes: differences are nearly exact in floating point, means are not
+        first = nodes[..., 1] ** (1.0 / slope_rho)
+        rise = np.cumsum(increments(nodes[..., 1:], slope_rho), axis=-1)
+        fall = -increments(nodes[..., :2], slope_rho)
+        u = np.concatenate([fall, np.zeros_like(fall), rise], axis=-1)
+
+        def integral(start: int, stop: int) -> Array:  # ds = rho u^{rho-1} du
+            return slope_rho * lagrange.integral(u[..., 1:k], u[..., start], u[..., stop], first, slope_rho - 1)
+
         c = np.zeros(nodes.shape)
-        c[..., 1:k] = lagrange.integral(inner, nodes[..., 1], nodes[..., 0])
+        c[..., 1:k] = integral(1, 0)
         for j in range(2, k + 1):
-            c[..., 1:k] -= weights[..., j - 2, None] * lagrange.integral(inner, nodes[..., j], nodes[..., j - 1])
+            c[..., 1:k] -= weights[..., j - 2, None] * integral(j, j - 1)
         return a, c
 
     return LinearMultistep(name, k, order, function, source)

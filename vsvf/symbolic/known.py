@@ -41,11 +41,11 @@ def known(name: str) -> Derivation:
         raise ValueError(f"{name!r}: the arguments in parentheses must be what vsvf.formulas.{family} takes") from None
 
 
-def _root_placed(name: str, roots: Any, exponent: float = 1.0) -> Pattern:
+def _root_placed(name: str, roots: Any, exponent: float = 1.0, mode_rho: float = 1.0, slope_rho: int = 1) -> Pattern:
     """From numerical roots: the recursion's coefficients are those of the real polynomial in floating point."""
     product = np.real(np.poly(np.atleast_1d(np.asarray(roots, dtype=np.complex128))))
     recursion = [-Rational(*float(value).as_integer_ratio()) for value in product[1:]]
-    return patterns.root_placed(recursion, Rational(str(exponent)), name=name.strip())
+    return patterns.root_placed(recursion, Rational(str(exponent)), name.strip(), Rational(str(mode_rho)), slope_rho)
 
 
 @lru_cache(maxsize=8)

@@ -61,23 +61,31 @@ def deis(k: int = 2) -> Pattern:
     return Pattern(k, unknown, basis=tuple(functions), name=f"deis({k})")
 
 
-def root_placed(recursion: Sequence[Any], exponent: Any = 1, name: str = "") -> Pattern:
-    """BELM with placed roots: prod_r (z - zeta_r) = z^{k-1} - sum_{j=2..k} B_j z^{k-j}, A_j = B_j (h_i/h_{i+j-1})^exponent,
+def root_placed(recursion: Sequence[Any], exponent: Any = 1, name: str = "", mode_rho: Any = 1, slope_rho: int = 1) -> Pattern:
+    """BELM with placed roots: prod_r (z - zeta_r) = z^{k-1} - sum_{j=2..k} B_j z^{k-j}, A_j = B_j (d_1/d_j)^exponent,
 
-        a_1 = 1 + A_2,   a_j = A_{j+1} - A_j,   a_k = -A_k,
+        a_1 = 1 + A_2,   a_j = A_{j+1} - A_j,   a_k = -A_k,   d_j = s_j^{1/rho} - s_{j-1}^{1/rho},   rho = mode_rho,
 
-    and b_1 … b_{k-1} from the order conditions. `recursion` is B_2 … B_k. Source: `vsvf.formulas.root_placed_belm`.
+    and b_1 … b_{k-1} from exactness for the slopes 1, u, …, u^{k-2} with u = sigma_bar^{1/slope_rho}. `recursion` is B_2 … B_k.
+    Source: `vsvf.formulas.root_placed_belm`.
     """
     k = len(recursion) + 1
     _steps(k, 2)
     names = symbols.code_names(k)
-    power = expression(exponent, names, "exponent")
+    power, root = expression(exponent, names, "exponent"), 1 / expression(mode_rho, names, "mode_rho")
+    node = [SIGMA_BAR + symbols.distance(j) for j in range(k + 1)]
+    d = [symbols.h(j) if root == 1 else node[j + 1] ** root - node[j] ** root for j in range(k)]
     weights = [Integer(1)]
     for j, entry in enumerate(recursion, start=2):
-        weights.append(expression(entry, names, "recursion") * (symbols.h(0) / symbols.h(j - 1)) ** power)
+        weights.append(expression(entry, names, "recursion") * (d[0] / d[j - 1]) ** power)
     fixed = {f"a{j}": (weights[j] if j < k else Integer(0)) - (weights[j - 1] if j > 1 else -1) for j in range(1, k + 1)}
     slopes = [f"b{j}" for j in range(1, k)]
-    return Pattern(k, slopes, fixed, conditions=k, name=name or f"root-placed, {k} steps")
+    name = name or f"root-placed, {k} steps"
+    if slope_rho == 1:
+        return Pattern(k, slopes, fixed, conditions=k, name=name)
+    del fixed["a1"]  # what exactness for constants leaves
+    basis = (Integer(1), *(SIGMA_BAR ** (1 + Rational(m, slope_rho)) for m in range(k - 1)))
+    return Pattern(k, ("a1", *slopes), fixed, basis=basis, name=name)
 
 
 def stable_belm(k: int = 2) -> Pattern:
@@ -85,7 +93,7 @@ def stable_belm(k: int = 2) -> Pattern:
     from vsvf.formulas.root_placed import STABLE
 
     _steps(k, 2, largest=max(STABLE))
-    angles, exponent = STABLE[k]
+    angles, exponent, slope_rho = STABLE[k]
     z = Dummy("z")
     product = Poly(1, z, extension=True)
     for angle in angles:
@@ -93,7 +101,7 @@ def stable_belm(k: int = 2) -> Pattern:
         factor = z + 1 if exact == 1 else z**2 - 2 * cos(pi * exact) * z + 1
         product = product * Poly(factor, z, extension=True)
     recursion = [-c for c in product.all_coeffs()[1:]]
-    return root_placed(recursion, Rational(str(exponent)), name=f"stable_belm({k})")
+    return root_placed(recursion, Rational(str(exponent)), f"stable_belm({k})", slope_rho=slope_rho)
 
 
 def gaussian(k: int = 2) -> Pattern:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vsvf.formulas.root_placed import increments
 from vsvf.grid import Grid
 
 Array = np.ndarray
@@ -24,17 +25,19 @@ def mode_constant(roots: Any) -> float:
     return float(np.sum(kappa / np.abs(1.0 - zeta)))
 
 
-def amplification_bound(roots: Sequence[complex] | Array, exponent: float, grid: Grid) -> tuple[float, float]:
-    """Upper bounds of (K along sampling, K along inversion) of root_placed_belm(roots, exponent) on a grid.
+def amplification_bound(
+    roots: Sequence[complex] | Array, exponent: float, grid: Grid, mode_rho: float = 1.0
+) -> tuple[float, float]:
+    """Upper bounds of (K along sampling, K along inversion) of root_placed_belm(roots, exponent, mode_rho) on a grid.
 
-    With w_n = h_n^exponent numbered along the march, and p the first interval after a starting window of k states,
+    With w_n the weights of the modes numbered along the march, and p the first interval after a starting window of k states,
 
         K <= 1 + max_p 2 Lambda (w_p + w_end + sum_{n >= p} |w_{n+1} - w_n|) / min_{n in window} w_n.
 
     For roots inside the circle the second bound is inf. O(N) operations.
     """
     zeta = np.asarray(roots, dtype=np.complex128)
-    w = grid.h**exponent
+    w = increments(grid.sigma_bar, mode_rho) ** exponent
     sampling = _one_way(zeta, w[::-1])
     inversion = _one_way(zeta.conj(), w) if np.all(np.abs(np.abs(zeta) - 1.0) < 1e-9) else np.inf
     return sampling, inversion

@@ -36,7 +36,10 @@ def windows(k: int) -> st.SearchStrategy[np.ndarray]:
     return st.builds(lambda first, h: first + np.r_[0.0, np.cumsum(h)], st.floats(0.1, 10.0), steps)
 
 
-@pytest.mark.parametrize("name", ROWS)
+PLACED = ["root_placed_belm((1j,-1j),1.5,1,2)", "root_placed_belm((-1,),1.5,1,3)", "root_placed_belm((-1,1j,-1j),1,1,3)"]
+
+
+@pytest.mark.parametrize("name", [*ROWS, *PLACED])
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_symbolic_equals_numeric(name: str, data: st.DataObject) -> None:
@@ -63,6 +66,11 @@ def test_coupled_rows_equal_the_plan(name: str, steps: list[float], value: float
         h = grid.h[::-1][m // len(rows)]
         np.testing.assert_allclose(plan.a[m], [float(w.subs(parameter, value)) for w in a], rtol=0, atol=1e-12)
         np.testing.assert_allclose(plan.c[m], [float(w) * h for w in c], rtol=1e-12, atol=0)
+
+
+def test_modes_in_another_coordinate_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^root_placed_belm\(\(-1,\),1,1.4,1\): rows with mode_rho = 1.4 are not derived"):
+        symbolic.known("root_placed_belm((-1,),1,1.4,1)")
 
 
 @pytest.mark.parametrize("k", [4, 5, 6])

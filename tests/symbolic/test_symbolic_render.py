@@ -17,7 +17,7 @@ from vsvf.symbolic.render import latex_equations, spelt
 
 NAMES = ["belm(2)", "belm(3)", "belm(4)", "belm(5)", "adams_bashforth(3)", "adams_moulton(2)", "bdf(3)", "bdia"]
 NAMES += ["deis(2)", "gaussian", "stable_belm(3)"]
-TOKEN = re.compile(r"\\[a-zA-Z]+|\\[, ]|[A-Za-z]|\d+|[{}()^_+\-,=]")
+TOKEN = re.compile(r"\\[a-zA-Z]+|\\[, ]|[A-Za-z]|\d+|[{}()\[\]^_+\-,=]")
 
 
 class Reader:
@@ -48,7 +48,7 @@ class Reader:
 
     def product(self):
         value = self.power()
-        while self.peek() and self.peek() not in ("+", "-", "}", ")"):
+        while self.peek() and self.peek() not in ("+", "-", "}", ")", "]"):
             value = value * self.power()
         return value
 
@@ -78,7 +78,12 @@ class Reader:
         if token == r"\frac":
             return self.group() / self.group()
         if token == r"\sqrt":
-            return math.sqrt(self.group())
+            degree = 2
+            if self.peek() == "[":
+                self.take("[")
+                degree = int(self.total())
+                self.take("]")
+            return self.group() ** (1.0 / degree)
         if token == r"\log":
             if self.peek() == "^":
                 self.take()

@@ -9,7 +9,7 @@ import numpy as np
 
 from vsvf.formula import LinearMultistep
 from vsvf.formulas import lagrange
-from vsvf.formulas.checks import whole_number
+from vsvf.formulas.checks import text, whole_number
 
 Array = np.ndarray
 
@@ -75,9 +75,9 @@ def root_placed_belm(
     exponent, mode_rho, slope_rho = float(exponent), float(mode_rho), whole_number("slope_rho", slope_rho, 1, 12)
     k = len(zeta) + 1
     on_circle = bool(np.all(np.abs(np.abs(zeta) - 1.0) <= CIRCLE))
-    text = ",".join(_literal(z) for z in zeta)
-    coordinates = "" if mode_rho == slope_rho == 1 else f",{mode_rho:.17g},{slope_rho}"
-    name = f"root_placed_belm(({text},),{exponent:.17g}{coordinates})"
+    listed = ",".join(_literal(z) for z in zeta)
+    coordinates = "" if mode_rho == slope_rho == 1 else f",{text(mode_rho)},{slope_rho}"
+    name = f"root_placed_belm(({listed},),{text(exponent)}{coordinates})"
     source = "root placement, docs/stability.md" + ("" if on_circle else " (damped roots: for sampling)")
     return _build(name, zeta, exponent, mode_rho, slope_rho, k if on_circle and k % 2 == 0 else k - 1, source)
 
@@ -171,4 +171,4 @@ def _check_roots(roots: Any) -> Array:
 
 def _literal(z: complex) -> str:
     """A number that `ast.literal_eval` reads back bit for bit."""
-    return f"{z.real:.17g}" if z.imag == 0.0 else f"{z.real:.17g}{z.imag:+.17g}j"
+    return text(z.real) if z.imag == 0.0 else f"{text(z.real)}{'+' if z.imag > 0.0 else '-'}{text(abs(z.imag))}j"

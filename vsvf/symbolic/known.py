@@ -22,7 +22,7 @@ def known(name: str) -> Derivation:
     expanded. EDICT and McCallum-Foster couple two states: see `coupled_error`.
 
     Raises:
-        ValueError: an unknown name, or a coupled method.
+        ValueError: an unknown name, a coupled method, or a root-placed formula whose modes are not in sigma_bar itself.
     """
     match = re.fullmatch(r"\s*([a-z_]+)\s*(?:\((.*)\))?\s*", str(name))
     family, text = (match[1], match[2]) if match else ("", None)
@@ -43,9 +43,14 @@ def known(name: str) -> Derivation:
 
 def _root_placed(name: str, roots: Any, exponent: float = 1.0, mode_rho: float = 1.0, slope_rho: int = 1) -> Pattern:
     """From numerical roots: the recursion's coefficients are those of the real polynomial in floating point."""
+    if mode_rho != 1.0:
+        raise ValueError(
+            f"{name}: rows with mode_rho = {mode_rho:g} are not derived symbolically; "
+            "with mode_rho = 1 they have the same leading error"
+        )
     product = np.real(np.poly(np.atleast_1d(np.asarray(roots, dtype=np.complex128))))
     recursion = [-Rational(*float(value).as_integer_ratio()) for value in product[1:]]
-    return patterns.root_placed(recursion, Rational(str(exponent)), name.strip(), Rational(str(mode_rho)), slope_rho)
+    return patterns.root_placed(recursion, Rational(str(exponent)), name.strip(), slope_rho)
 
 
 @lru_cache(maxsize=8)

@@ -61,10 +61,10 @@ def deis(k: int = 2) -> Pattern:
     return Pattern(k, unknown, basis=tuple(functions), name=f"deis({k})")
 
 
-def root_placed(recursion: Sequence[Any], exponent: Any = 1, name: str = "", mode_rho: Any = 1, slope_rho: int = 1) -> Pattern:
-    """BELM with placed roots: prod_r (z - zeta_r) = z^{k-1} - sum_{j=2..k} B_j z^{k-j}, A_j = B_j (d_1/d_j)^exponent,
+def root_placed(recursion: Sequence[Any], exponent: Any = 1, name: str = "", slope_rho: int = 1) -> Pattern:
+    """BELM with placed roots: prod_r (z - zeta_r) = z^{k-1} - sum_{j=2..k} B_j z^{k-j}, A_j = B_j (h_i/h_{i+j-1})^exponent,
 
-        a_1 = 1 + A_2,   a_j = A_{j+1} - A_j,   a_k = -A_k,   d_j = s_j^{1/rho} - s_{j-1}^{1/rho},   rho = mode_rho,
+        a_1 = 1 + A_2,   a_j = A_{j+1} - A_j,   a_k = -A_k,
 
     and b_1 … b_{k-1} from exactness for the slopes 1, u, …, u^{k-2} with u = sigma_bar^{1/slope_rho}. `recursion` is B_2 … B_k.
     Source: `vsvf.formulas.root_placed_belm`.
@@ -72,16 +72,14 @@ def root_placed(recursion: Sequence[Any], exponent: Any = 1, name: str = "", mod
     k = len(recursion) + 1
     _steps(k, 2)
     names = symbols.code_names(k)
-    power, root = expression(exponent, names, "exponent"), 1 / expression(mode_rho, names, "mode_rho")
-    node = [SIGMA_BAR + symbols.distance(j) for j in range(k + 1)]
-    d = [symbols.h(j) if root == 1 else node[j + 1] ** root - node[j] ** root for j in range(k)]
+    power = expression(exponent, names, "exponent")
     weights = [Integer(1)]
     for j, entry in enumerate(recursion, start=2):
-        weights.append(expression(entry, names, "recursion") * (d[0] / d[j - 1]) ** power)
+        weights.append(expression(entry, names, "recursion") * (symbols.h(0) / symbols.h(j - 1)) ** power)
     fixed = {f"a{j}": (weights[j] if j < k else Integer(0)) - (weights[j - 1] if j > 1 else -1) for j in range(1, k + 1)}
     slopes = [f"b{j}" for j in range(1, k)]
     name = name or f"root-placed, {k} steps"
-    if slope_rho == 1:
+    if slope_rho == 1 or k == 2:  # one slope is a constant in any coordinate
         return Pattern(k, slopes, fixed, conditions=k, name=name)
     del fixed["a1"]  # what exactness for constants leaves
     basis = (Integer(1), *(SIGMA_BAR ** (1 + Rational(m, slope_rho)) for m in range(k - 1)))

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 # as run: long ones first
-STUDIES = ("roundtrip", "quality", "order", "pareto", "pictures", "budget", "exactness", "stability", "formulas", "blowup")
+STUDIES = ("roundtrip", "quality", "exactness", "pareto", "order", "stability", "budget", "pictures", "formulas", "blowup")
 # as read
 PAGE = ("pictures", "formulas", "order", "blowup", "stability", "pareto", "roundtrip", "exactness", "budget", "quality")
 

@@ -129,6 +129,22 @@ def test_a_state_whose_record_was_changed_is_refused(state):
             invert(network(), replace(state, record=replace(state.record, extra=extra)), GRID, DAMPING)
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float32, torch.float64])
+def test_integers_of_another_type_are_refused_before_the_first_evaluation(state, dtype):
+    def never(x, t):
+        raise AssertionError("evaluated")
+
+    converted = replace(state, values=(state.values >> 20).to(dtype))  # small enough for any of them
+    with pytest.raises(ValueError, match=r"the state's values are \w+, but a state of fixed numbers holds int64"):
+        invert(Predictor(never, own.Schedule.linear()), converted, GRID, DAMPING)
+
+
+def test_a_float_state_cannot_be_converted_either():
+    float_state = sample(network(), torch.ones(1, 2), GRID, "belm(2)")
+    with pytest.raises(ValueError, match="the state's values are float16, but a state of float32 numbers holds float32"):
+        invert(network(), replace(float_state, values=float_state.values.half()), GRID, "belm(2)")
+
+
 def test_a_float_state_cannot_become_fixed():
     float_state = sample(network(), torch.ones(1, 2, dtype=torch.float64), GRID, "belm(2)")
     with pytest.raises(ValueError, match="holds float64"):

@@ -21,7 +21,7 @@ class ConvergenceError(VsvfError):
 
 
 class FixedPointOverflowError(VsvfError):
-    """An integer state would leave the range of int64."""
+    """An integer state would leave the range of fixed-point numbers, 53 bits."""
 
 
 class DeterminismError(VsvfError):

@@ -119,6 +119,12 @@ class Run:
             raise ValueError(f"arithmetic={self.arithmetic!r} is not known; choose one of {', '.join(FLOATS)}, fixed")
         if have is not None and have != self.arithmetic:
             raise ValueError(f"the state holds {have} numbers, arithmetic={self.arithmetic!r} would change them: leave it out")
+        wanted = FLOATS.get(self.arithmetic, torch.int64)
+        if have is not None and self.tensor.dtype != wanted:
+            raise ValueError(
+                f"the state's values are {name_of(self.tensor.dtype)}, but a state of {have} numbers holds {name_of(wanted)}: "
+                "they were converted; take the state as it was returned or loaded"
+            )
         self.fixed = arithmetic if isinstance(arithmetic, Fixed) else Fixed() if self.arithmetic == "fixed" else None
         if self.given is not None and self.fixed is not None:
             kept = Fixed(self.given.record.extra["fraction_bits"], self.given.record.extra["data_range"])

@@ -7,7 +7,7 @@ import pytest
 
 from vsvf import formulas
 from vsvf.formulas.root_placed import STABLE
-from vsvf.theory.stability_search import TASKS, grids_of, score, search
+from vsvf.theory.stability_search import TASKS, grids_of, roots_at, score, search
 
 
 @pytest.mark.parametrize("k", [2, 3, 4, 5, 6])
@@ -25,6 +25,15 @@ def test_o_belm_scores_one_against_itself() -> None:
     found = score(formulas.belm(2), grids_of(TASKS[2]))
     assert found.sampling == found.inversion == 1.0
     assert not found.feasible(TASKS[2])  # K along inversion is 2.4e5
+
+
+def test_more_than_two_slopes_in_a_coordinate_react_more() -> None:
+    """Why it is searched for k = 3 only, with the figures of docs/stability.md."""
+    angles, exponent, _ = STABLE[4]
+    members = [formulas.root_placed_belm(roots_at(angles), exponent, slope_rho=rho) for rho in (1, 2, 3)]
+    assert [round(score(member, grids_of(TASKS[4])).reaction, 1) for member in members] == [18.8, 23.8, 26.7]
+    found = score(formulas.root_placed_belm(roots_at((17 / 20,)), 1.65, 1.4, 3), grids_of(TASKS[3]))
+    assert (round(found.sampling, 1), round(found.k_sampling), round(found.reaction)) == (2.3, 60, 98)
 
 
 def test_other_numbers_of_steps_need_a_task() -> None:

@@ -30,7 +30,7 @@ ARITHMETICS = ("float16", "float32", "float64", "fixed")
 BITS = (8, 16, 24, 32)
 SAMPLE_STEPS = 20
 SMOOTH = ("belm(2)", "bdia(1)", "stable_belm(3)")
-FIXED = {"32 bits": Fixed(fraction_bits=32), "40 bits": Fixed(fraction_bits=40), "default": Fixed()}
+FIXED = {f"{bits} bits": Fixed(fraction_bits=bits) for bits in (36, 40, 44)}  # 40 by default
 LEAST_CHANGE = 1e-13
 WIDE = Fixed(data_range=2000.0)  # EDICT's samples grow to 1000 with 10 steps
 FLOOR = 1e-18

@@ -48,7 +48,7 @@ class Fixed:
 
     Attributes:
         fraction_bits: bits behind the point that every state has at least, e_s >= fraction_bits. Default: as many as the word
-            holds without a tape and with `MARGIN` bits to spare, and at least 32.
+            holds without a tape and with `MARGIN` bits to spare, from 32 to 40.
         data_range: largest |x_0| expected. States are expected within 8 alpha sqrt(data_range^2 + sigma_bar^2); what they need
             beyond the word is an overflow error.
     """
@@ -166,7 +166,7 @@ def plan_bits(rows: Plan, alpha: Array, fixed: Fixed) -> BitPlan:
         signs[m + steps] = math.copysign(signs[m], signs[m] * oldest[m])
     lowest = np.array([growth[chain::steps].min() for chain in range(steps)])
     most = float((growth - lowest[np.arange(len(growth)) % steps] + whole).max())  # bits without fraction and without tape
-    wanted = max(WORD - MARGIN - most, 32.0) if fixed.fraction_bits is None else float(fixed.fraction_bits)
+    wanted = min(max(WORD - MARGIN - most, 32.0), 40.0) if fixed.fraction_bits is None else float(fixed.fraction_bits)
     room = WORD - CELL - float(whole[worst])  # with a tape
     taped = int(wanted) + most > WORD
     fraction = int(min(wanted, max(room, 1.0)) if taped and fixed.fraction_bits is None else wanted)

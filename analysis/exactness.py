@@ -77,7 +77,7 @@ def main(out: Path) -> None:
         axis.set_xlabel("number of steps N")
         axis.set_xticks(STEPS, [str(n) for n in STEPS])
         axis.minorticks_off()
-    axes[0, 0].legend(fontsize=8, loc="center left")
+    axes[0, 0].legend(fontsize=8, loc="upper right", ncols=2)
     save_figure(out, "exactness_trips_plot", "The same as curves; zero differing bits are drawn at 1e-18.", figure)
 
     distances = _distances(x)

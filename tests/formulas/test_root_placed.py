@@ -149,6 +149,17 @@ def test_measured_order_on_a_smooth_grid_is_the_claimed_one(k: int, direction: s
     assert abs(slope - formula.order) < 0.1
 
 
+@pytest.mark.parametrize("direction", ["sampling", "inversion"])
+@pytest.mark.parametrize("member", [name for name in MEMBERS if "stretched" in name or "coarse" in name])
+def test_coordinates_keep_the_order_away_from_zero(member: str, direction: str) -> None:
+    angles, *rest = MEMBERS[member]
+    formula = formulas.root_placed_belm(roots_at(angles), *rest)
+    steps = {2: (400, 800, 1600), 4: (300, 600, 1200)}[formula.order]
+    errors = [march_error(formula, n, direction, 0.25) for n in steps]
+    assert formula.order == formula.steps - formula.steps % 2
+    assert abs(-np.polyfit(np.log(steps), np.log(errors), 1)[0] - formula.order) < 0.1
+
+
 def test_slopes_in_a_coordinate_lose_a_logarithm_where_the_grid_goes_down_to_zero() -> None:
     """Order 2 with two slopes in s^{1/3}: the local error h^3/s sums to h^2 log N. Polynomials in s lose nothing."""
     steps = np.array([200, 400, 800, 1600])

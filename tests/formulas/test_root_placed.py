@@ -20,6 +20,7 @@ MEMBERS = {  # angles, exponent, mode_rho, slope_rho
     "k2": ((1.0,), 1.0, 1.0, 1),
     "k2 stretched": ((1.0,), 1.5, 2.0, 3),
     "k3": ((2 / 3,), 1.0, 1.0, 1),
+    "k3 default": ((3 / 4,), 1.0, 1.0, 3),
     "k3 coarse": ((17 / 20,), 1.65, 1.4, 3),
     "k4": ((1 / 3, 1.0), 1.0, 1.0, 1),
     "k4 stretched": ((1 / 3, 1.0), 0.5, 1.7, 2),
@@ -102,6 +103,22 @@ def test_exponent_two_is_o_belm_and_exponent_zero_the_midpoint_rule() -> None:
     a, c = formulas.root_placed_belm([-1], 0).weights(windows)
     assert np.all(a == [0.0, 1.0])
     np.testing.assert_allclose(c[:, 1], windows[:, 0] - windows[:, 2], rtol=1e-12)
+
+
+@pytest.mark.parametrize("k", [2, 4, 5, 6])
+def test_exact_for_polynomials_below_degree_k_on_any_grid_and_not_beyond(k: int) -> None:
+    rng = np.random.default_rng(k)
+    s = np.cumsum(rng.uniform(0.2, 1.0, (200, k + 1)), axis=-1)
+    s = (s - s[:, :1]) / (s[:, -1:] - s[:, :1]) * 2.0 - 1.0
+    a, c = formulas.stable_belm(k).weights(s)
+    for degree in range(k + 1):
+        slope = degree * s ** max(degree - 1, 0)
+        residual = s[:, 0] ** degree - np.sum(a * s[:, 1:] ** degree, axis=-1) - np.sum(c * slope, axis=-1)
+        size = np.abs(a).sum(axis=-1) + np.abs(c).sum(axis=-1)
+        if degree < k:
+            assert np.max(np.abs(residual) / size) < 1e-14
+        else:
+            assert np.median(np.abs(residual) / size) > 1e-3
 
 
 @pytest.mark.parametrize("member", MEMBERS.values(), ids=MEMBERS.keys())

@@ -1,4 +1,4 @@
-"""Fixed-point arithmetic: bits planned before the run, every bit back, and loud failure."""
+"""Fixed-point arithmetic: every bit comes back, and the samples are those of float64."""
 
 import math
 from itertools import pairwise
@@ -17,23 +17,17 @@ from vsvf import (
     Grid,
     NonFiniteError,
     Schedule,
-    StateFileError,
     formulas,
     invert,
     predictors,
     sample,
 )
-from vsvf.fixed import CELL, WORD, BitPlan, bits, decoded, encoded, plan_bits, quantised
+from vsvf.fixed import WORD, bits, plan_bits
 from vsvf.fixed_register import BLOCK, FixedRegister
-from vsvf.predictors import Predictor, from_ode
+from vsvf.predictors import Predictor
 
-REFUSED = tuple(name for name in own.METHODS if name not in own.BIDIRECTIONAL)
+network, fine_grid = own.counting_network, own.fine_grid
 MANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
-
-
-def fine_grid(steps):
-    """Any number of steps: nodes between a network's timesteps."""
-    return Grid.from_schedule(Schedule.linear(), steps, "log_snr", "smallest")
 
 
 WIDE = Fixed(data_range=30.0)  # these networks are no denoisers: their samples are larger than the images they would make
@@ -42,24 +36,6 @@ WIDE = Fixed(data_range=30.0)  # these networks are no denoisers: their samples 
 def range_of(name):
     """EDICT's samples of the digits network grow to 1000 with 10 steps, 300 with 20."""
     return Fixed(data_range=2000.0) if name.startswith("edict") else "fixed"
-
-
-class Counting:
-    """A network of any precision that mixes nothing, and counts."""
-
-    def __init__(self, dtype=torch.float32, rough=False):
-        self.dtype, self.rough, self.calls = dtype, rough, 0
-
-    def __call__(self, x, t):
-        self.calls += 1
-        x = x.to(self.dtype)
-        # rough: no digit of the output is predictable; clamped, as 57 x may overflow float16 where an inverse explodes
-        wave = torch.sin(57.0 * x.clamp(-1e3, 1e3)) if self.rough else torch.tanh(x)
-        return wave * (1.0 + 0.1 * torch.sin(t / 200.0)).reshape(-1, *[1] * (x.ndim - 1)).to(x)
-
-
-def network(dtype="float32", rough=False):
-    return Predictor(Counting(getattr(torch, dtype), rough), Schedule.linear())
 
 
 @st.composite
@@ -383,208 +359,3 @@ def test_every_bit_on_a_gpu(dtype):
         for y in (x, x.cpu())
     ]
     assert torch.equal(states[0].values.cpu(), states[1].values)
-
-
-# ---- bits planned before the run -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", own.BIDIRECTIONAL)
-@pytest.mark.parametrize("steps", [10, 100, 1000])
-def test_the_plan_fits_the_word_and_the_run_uses_it(name, steps):
-    grid, predictor = fine_grid(steps), network()
-    plan = bits(name, grid, predictor)
-    assert plan.needed <= WORD and plan.spare == WORD - plan.needed >= 0
-    assert plan.exponents.min() >= plan.fraction_bits - 1e-6 and plan.fraction_bits >= 32
-    assert str(plan.fraction_bits) in plan.sentence and ("tape of" in plan.sentence) == (plan.tape_cells > 0)
-    if steps == 10:
-        state = sample(predictor, torch.zeros(1, 2), grid, name, arithmetic="fixed", stop=10)
-        assert state.record.extra["fraction_bits"] == plan.fraction_bits
-        assert state.record.extra["exponents"] == plan.exponents[: len(state.values)].tolist()
-
-
-def test_the_scale_changes_along_a_chain_by_the_oldest_weight():
-    grid = own.sd_grid(20)
-    plan, rows = bits("belm(2)", grid), formulas.belm(2).plan(grid)
-    change = plan.exponents[2:] - plan.exponents[:-2] + plan.shifts
-    assert np.allclose(change, -np.log2(np.abs(rows.a[:, -1])), atol=1e-9)
-
-
-def test_a_predictor_or_its_schedule_gives_the_scale():
-    grid, predictor = own.ddpm_grid(20), network()
-    assert bits("belm(2)", grid, predictor).key == bits("belm(2)", grid, predictor.schedule).key != bits("belm(2)", grid).key
-
-
-def test_a_wider_range_takes_bits_from_the_fraction():
-    grid = own.sd_grid(20)
-    narrow, wide = (bits("belm(2)", grid, network(), Fixed(data_range=r)) for r in (1.0, 1e5))
-    assert wide.fraction_bits < narrow.fraction_bits
-    assert wide.needed <= WORD
-
-
-@pytest.mark.parametrize("march", [sample, invert])
-@pytest.mark.parametrize("wanted", [50, 52])
-def test_too_few_bits_are_an_error_before_the_first_evaluation(march, wanted):
-    predictor = network()
-    with pytest.raises(ValueError, match=rf"fraction_bits={wanted} does not fit: states near sigma_bar = .* take at most \d+"):
-        march(predictor, torch.zeros(1, 2), own.sd_grid(20), "belm(2)", arithmetic=Fixed(fraction_bits=wanted), starter="rk4")
-    assert predictor.network.calls == 0
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_exact_is_refused_with_the_reason(name):
-    predictor = network()
-    reason = "implicit" if name in own.IMPLICIT else "not backward explicit: its inverse needs an iteration"
-    for ask in (
-        lambda: bits(name, own.sd_grid(20)),
-        lambda: sample(predictor, torch.zeros(1, 2), own.sd_grid(20), name, arithmetic="fixed"),
-        lambda: invert(predictor, torch.zeros(1, 2), own.sd_grid(20), name, arithmetic="fixed"),
-    ):
-        with pytest.raises(ValueError, match="cannot be bit-exact, it is " + reason):
-            ask()
-    assert predictor.network.calls == 0
-
-
-def test_wrong_configurations_are_refused():
-    for wrong in (
-        {"fraction_bits": 0},
-        {"fraction_bits": 53},
-        {"data_range": 0.0},
-        {"data_range": math.nan},
-        {"data_range": math.inf},
-    ):
-        with pytest.raises(ValueError, match=next(iter(wrong))):
-            Fixed(**wrong)
-    with pytest.raises(ValueError, match="arithmetic"):
-        sample(network(), torch.zeros(1, 2), own.sd_grid(5), "belm(2)", arithmetic="fixed64")
-
-
-def test_a_scale_that_changes_too_much_at_once_is_refused():
-    nodes = np.cumsum([1.0, 1e-6, 1.0, 1e-6, 1.0])
-    with pytest.raises(ValueError, match="changes the scale by 2"):
-        bits("belm(2)", Grid.from_sigma_bar(nodes))
-
-
-# ---- overflow ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("march", [sample, invert])
-@pytest.mark.parametrize("size", [1e8, 1e30, 1e300])
-@pytest.mark.parametrize("name", ["belm(2)", "edict(0.93)", "stable_belm(4)", "bdia(0.5)"])
-def test_an_exploding_predictor_is_an_overflow_with_its_step(march, size, name):
-    explodes = from_ode(lambda x, s: torch.full_like(x, size))
-    with pytest.raises(FixedPointOverflowError, match=r"state \d+ of the march"):
-        march(explodes, torch.ones(1, 2, dtype=torch.float64), own.sd_grid(20), name, arithmetic="fixed")
-
-
-def test_the_step_of_an_overflow_is_the_one_where_the_predictor_explodes():
-    seen = []
-
-    def late(x, s):
-        return torch.full_like(x, 1e30 if len(seen) >= 5 else 0.1)
-
-    with pytest.raises(FixedPointOverflowError, match="state 7 of the march"):  # five rows, states 2 … 6, are fine
-        sample(
-            from_ode(late),
-            torch.ones(1, 2, dtype=torch.float64),
-            own.sd_grid(20),
-            "belm(2)",
-            arithmetic="fixed",
-            callback=seen.append,
-        )
-
-
-@pytest.mark.parametrize("start", [1e10, 1e25, 1e300])
-def test_a_first_state_out_of_range_is_an_overflow(start):
-    predictor = network()
-    for name in ("belm(2)", "edict(0.93)"):
-        with pytest.raises(FixedPointOverflowError, match="state 0 of the march"):
-            sample(predictor, torch.full((1, 2), start, dtype=torch.float64), own.sd_grid(20), name, arithmetic="fixed")
-    assert predictor.network.calls == 0
-
-
-def test_slopes_that_overflow_half_precision_are_not_finite():
-    halves = Predictor(lambda x, t: x.half() * 6e4 + 6e4, Schedule.linear())
-    with pytest.raises(NonFiniteError, match="state"):
-        sample(halves, torch.ones(1, 2), own.sd_grid(20), "belm(2)", arithmetic="fixed")
-
-
-WHOLE = st.integers(-(2**WORD) - 2, 2**WORD + 2) | st.integers(-(2**40), 2**40)
-
-
-@settings(max_examples=400, deadline=None)
-@given(WHOLE, WHOLE, st.booleans(), st.sampled_from([0, CELL, -CELL, 2 * CELL, -2 * CELL]), st.sampled_from([1.0, 3.0, 2.0**9]))
-def test_one_row_at_the_edge_of_the_word_is_right_or_an_error(oldest, other, positive, shift, weight):
-    """Rows whose integers lie anywhere in the word, with and without a tape: never a wrap-around, and undone exactly."""
-    sign = 1.0 if positive else -1.0
-    plan = vsvf.Plan("edge", np.array([[weight, sign]]), np.zeros((1, 3)), np.ones(3), np.ones(3))
-    scales = BitPlan("edge", 1, np.zeros(3), np.array([1.0, 1.0, sign]), np.array([shift]), np.zeros(3), shift, "")
-    kept = oldest >> shift if shift > 0 else oldest << -shift
-    # in the scale of the new state, whose sign is that of the oldest one's weight; the product is rounded as any float's
-    expected = kept + int(float(other) * sign * weight)
-    limit = 2**WORD
-    fits = all(abs(n) < limit for n in (oldest, other, kept, expected))
-    first = torch.tensor([[oldest], [other]])
-    try:
-        register = FixedRegister(plan, scales, 0, 1, first, True)
-        register.advance(0)
-    except FixedPointOverflowError:
-        assert not fits
-        return
-    assert fits
-    assert int(sign) * int(register.window(1)[1]) == expected
-    back = FixedRegister(plan, scales, 0, 1, register.window(1).flip(0), False, register.tape)
-    back.advance(0)
-    assert torch.equal(back.window(1).flip(0), first) and (shift < 0 or not back.tape)
-
-
-def test_no_zero_is_negative():
-    """A network could tell -0 from +0, so the integers must never hold one: here every state but the first is a rounded zero."""
-    seen = {}
-
-    def watching(x, t):
-        seen.setdefault(float(t.reshape(-1)[0]), []).append(torch.signbit(x).tolist())
-        return -1e-30 * torch.ones_like(x)
-
-    predictor, grid = Predictor(watching, Schedule.linear()), own.sd_grid(9)
-    for name in own.BIDIRECTIONAL:
-        seen.clear()
-        there = sample(predictor, torch.zeros(1, 3, dtype=torch.float64), grid, name, arithmetic="fixed")
-        invert(predictor, there, grid, name)
-        if name.startswith(("belm", "stable", "bdia")):  # one state per node: both ways look at the same ones
-            assert all(all(signs == both[0] for signs in both) for both in seen.values())
-
-
-# ---- reals and integers --------------------------------------------------------------------------------------
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.lists(st.floats(-30.0, 30.0), min_size=1, max_size=5), st.floats(10.0, 48.0))
-def test_what_was_decoded_is_encoded_to_the_same_reals(values, exponent):
-    x = torch.tensor(values, dtype=torch.float64)
-    z = encoded(x, exponent)
-    seen = decoded(z, exponent)
-    assert torch.equal(decoded(encoded(seen, exponent), exponent), seen)
-    assert torch.equal(quantised(seen, exponent), seen)
-    assert torch.allclose(seen, x, rtol=2.0**-51, atol=0.5000001 * 2.0**-exponent)
-    exact = [round(v * 2.0**exponent) for v in values]
-    assert all(abs(a - b) <= 1 + abs(b) * 2.0**-50 for a, b in zip(z.tolist(), exact))
-
-
-# ---- states --------------------------------------------------------------------------------------------------
-
-
-def test_a_state_goes_on_with_its_own_configuration_only():
-    grid, predictor = own.sd_grid(10), network()
-    state = sample(predictor, torch.zeros(1, 2), grid, "belm(2)", arithmetic=Fixed(fraction_bits=30))
-    for same in (None, "fixed", Fixed(), Fixed(fraction_bits=30)):
-        invert(predictor, state, grid, "belm(2)", arithmetic=same)
-    for other in (Fixed(fraction_bits=31), Fixed(data_range=2.0), "float64", "float32"):
-        with pytest.raises(ValueError, match="the state"):
-            invert(predictor, state, grid, "belm(2)", arithmetic=other)
-
-
-def test_another_schedule_is_another_scale_and_refused():
-    grid = Grid.from_sigma_bar(np.linspace(0.1, 2.0, 11))
-    state = sample(network(), torch.zeros(1, 2), grid, "belm(2)", arithmetic="fixed")
-    with pytest.raises(StateFileError, match="another schedule"):
-        invert(from_ode(lambda x, s: x), state, grid, "belm(2)")

@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import strategies as own
 import torch
@@ -14,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 import vsvf
-from vsvf import Fixed, FixedPointOverflowError, State, StateFileError, invert, sample
-from vsvf.predictors import Predictor
+from vsvf import Fixed, FixedPointOverflowError, Grid, State, StateFileError, invert, sample
+from vsvf.predictors import Predictor, from_ode
 
 GRID = own.sd_grid(60)
 DAMPING = "bdia(0.5)"  # sets bits aside
@@ -149,6 +150,23 @@ def test_a_float_state_cannot_become_fixed():
     float_state = sample(network(), torch.ones(1, 2, dtype=torch.float64), GRID, "belm(2)")
     with pytest.raises(ValueError, match="holds float64"):
         invert(network(), float_state, GRID, "belm(2)", arithmetic="fixed")
+
+
+def test_a_state_goes_on_with_its_own_configuration_only():
+    grid, predictor = own.sd_grid(10), network()
+    state = sample(predictor, torch.zeros(1, 2), grid, "belm(2)", arithmetic=Fixed(fraction_bits=30))
+    for same in (None, "fixed", Fixed(), Fixed(fraction_bits=30)):
+        invert(predictor, state, grid, "belm(2)", arithmetic=same)
+    for other in (Fixed(fraction_bits=31), Fixed(data_range=2.0), "float64", "float32"):
+        with pytest.raises(ValueError, match="the state"):
+            invert(predictor, state, grid, "belm(2)", arithmetic=other)
+
+
+def test_another_schedule_is_another_scale_and_refused():
+    grid = Grid.from_sigma_bar(np.linspace(0.1, 2.0, 11))
+    state = sample(network(), torch.zeros(1, 2), grid, "belm(2)", arithmetic="fixed")
+    with pytest.raises(StateFileError, match="another schedule"):
+        invert(from_ode(lambda x, s: x), state, grid, "belm(2)")
 
 
 # ---- up and down ---------------------------------------------------------------------------------------------

@@ -35,10 +35,10 @@ from analysis.pareto import (
     trajectory,
 )
 from vsvf import predictors
+from vsvf.convergence.order import exact_state
+from vsvf.convergence.problems import Problem
 from vsvf.formulas.root_placed import increments
-from vsvf.theory.order import exact_state
-from vsvf.theory.problems import Problem
-from vsvf.theory.stability_search import roots_at
+from vsvf.stability.search import roots_at
 
 Array = np.ndarray
 

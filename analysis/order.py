@@ -17,7 +17,7 @@ from tqdm import tqdm
 import vsvf
 from analysis.common import generator, save_figure, save_table, test_images
 from vsvf import formulas, predictors
-from vsvf.theory.order import Order, fit_slope, order
+from vsvf.convergence.order import Order, fit_slope, order
 
 STEPS = (24, 48, 96, 128, 192, 256, 384, 768)
 IDEAL_STEPS = (24, 48, 96, 192, 384)

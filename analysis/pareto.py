@@ -26,11 +26,11 @@ from tqdm import tqdm
 import vsvf
 from analysis.common import generator, save_figure, save_table, test_images
 from vsvf import formulas, predictors
+from vsvf.convergence.order import exact_state
+from vsvf.convergence.problems import Problem
 from vsvf.formula import Formula
 from vsvf.predictors import Predictor
-from vsvf.theory.order import exact_state
-from vsvf.theory.problems import Problem
-from vsvf.theory.stability_search import roots_at
+from vsvf.stability.search import roots_at
 
 Array = np.ndarray
 

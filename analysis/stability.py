@@ -16,14 +16,13 @@ import torch
 import vsvf
 from analysis.common import generator, save_figure, save_table
 from vsvf import formulas, predictors
+from vsvf.convergence.order import order
 from vsvf.formula import Formula
 from vsvf.grid import Grid
-from vsvf.theory.order import order
-from vsvf.theory.stability import Growth, Refinement, StabilityReport, refine, stability
-from vsvf.theory.stability_bound import amplification_bound
-from vsvf.theory.stability_grids import families
-from vsvf.theory.stability_growth import homogeneous_rows
-from vsvf.theory.stability_regions import (
+from vsvf.stability.bound import amplification_bound
+from vsvf.stability.grids import families
+from vsvf.stability.growth import homogeneous_rows
+from vsvf.stability.regions import (
     boundary_locus,
     geometric_threshold,
     imaginary_interval,
@@ -33,8 +32,9 @@ from vsvf.theory.stability_regions import (
     stability_modulus,
     weak_instability,
 )
-from vsvf.theory.stability_roundoff import Roundoff, predicted_roundoff
-from vsvf.theory.stability_search import roots_at, search
+from vsvf.stability.report import Growth, Refinement, StabilityReport, refine, stability
+from vsvf.stability.roundoff import Roundoff, predicted_roundoff
+from vsvf.stability.search import roots_at, search
 
 TABLE = (
     "ddim",

@@ -23,12 +23,12 @@ import torch
 import vsvf
 from benchmarks.step import Timer, machine, shortest
 from vsvf import formulas, predictors
-from vsvf.arithmetic import FLOATS, FloatRegister
+from vsvf.engine.floating import FLOATS, FloatRegister
+from vsvf.engine.integers import FixedRegister
+from vsvf.engine.march import Evaluator, Iteration, march
+from vsvf.engine.register import Register
 from vsvf.fixed import Fixed, plan_bits
-from vsvf.fixed_register import FixedRegister
-from vsvf.march import Evaluator, Iteration, march
 from vsvf.predictors import Predictor
-from vsvf.register import Register
 
 SHAPES = ((1, 4, 64, 64), (16, 4, 64, 64), (4, 3, 256, 256))
 FORMULAS = ("belm(2)", "stable_belm(3)", "stable_belm(4)", "edict(0.93)")

@@ -25,8 +25,8 @@ import torch
 
 import vsvf
 from vsvf import formulas
-from vsvf.arithmetic import FLOATS, FloatRegister
-from vsvf.march import Evaluator, Iteration, march
+from vsvf.engine.floating import FLOATS, FloatRegister
+from vsvf.engine.march import Evaluator, Iteration, march
 from vsvf.predictors import Predictor
 
 SHAPES = ((1, 4, 64, 64), (16, 4, 64, 64), (16, 3, 256, 256))

@@ -82,7 +82,7 @@ assert float((back.x - start).abs().max()) < 1e-6
 # %%
 from diffusers import DDPMScheduler, UNet2DModel  # noqa: E402
 
-from vsvf.predictors.diffusers import load_model, unet  # noqa: E402
+from vsvf.integrations.diffusers import load_model, unet  # noqa: E402
 
 small = {"sample_size": 8, "block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4, "attention_head_dim": 4}
 blocks = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
@@ -155,7 +155,7 @@ pipe.set_progress_bar_config(disable=True)
 # The two lines, and an image:
 
 # %%
-from vsvf.predictors.diffusers import VSVFScheduler  # noqa: E402
+from vsvf.integrations.diffusers import VSVFScheduler  # noqa: E402
 
 pipe.scheduler = VSVFScheduler.from_config(pipe.scheduler.config, formula="belm", steps=2, arithmetic="fixed")
 
@@ -178,7 +178,7 @@ print("pipeline: the latents came back, every bit of them")
 # To invert a picture instead of a sample, encode it, and let a starter make the other k - 1 states:
 
 # %%
-from vsvf.predictors.diffusers import Autoencoder  # noqa: E402
+from vsvf.integrations.diffusers import Autoencoder  # noqa: E402
 
 picture = torch.rand(1, 3, 16, 16) * 2 - 1
 autoencoder = Autoencoder(pipe.vae)

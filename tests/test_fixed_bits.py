@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import vsvf
 from vsvf import Fixed, FixedPointOverflowError, Grid, NonFiniteError, Schedule, formulas, invert, sample
-from vsvf.fixed import CELL, WORD, BitPlan, bits, decoded, encoded, quantised
-from vsvf.fixed_register import FixedRegister
+from vsvf.engine.integers import FixedRegister, decoded, encoded, quantised
+from vsvf.fixed import CELL, WORD, BitPlan, bits
 from vsvf.predictors import Predictor, from_ode
 
 REFUSED = tuple(name for name in own.METHODS if name not in own.BIDIRECTIONAL)

@@ -7,9 +7,9 @@ import torch
 from reference import alpha_at, euler_states, sample_multistep, slope
 
 from vsvf import Grid, Starter, formulas, integrate, invert, sample
+from vsvf.convergence.problems import problems
 from vsvf.predictors import from_ode
 from vsvf.starter import starter_by_name
-from vsvf.theory.problems import problems
 
 
 def heun_step(f, x, s, h):

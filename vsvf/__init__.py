@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vsvf import formulas, predictors, symbolic
+    from vsvf.convergence.order import order
+    from vsvf.engine.march import Step
     from vsvf.errors import (
         ConvergenceError,
         DeterminismError,
@@ -24,14 +26,12 @@ if TYPE_CHECKING:
     from vsvf.fixed import Fixed, bits
     from vsvf.formula import Formula, LinearMultistep
     from vsvf.grid import Grid
-    from vsvf.march import Step
     from vsvf.plan import Plan
     from vsvf.schedule import Schedule
     from vsvf.solve import integrate, invert, sample
+    from vsvf.stability import stability
     from vsvf.starter import Starter
     from vsvf.state import State
-    from vsvf.theory.order import order
-    from vsvf.theory.stability import stability
 
 __version__ = "0.1.0"
 
@@ -50,15 +50,15 @@ _HOMES = {
     "Starter": "starter",
     "State": "state",
     "StateFileError": "errors",
-    "Step": "march",
+    "Step": "engine.march",
     "VsvfError": "errors",
     "ZeroStabilityWarning": "errors",
     "bits": "fixed",
     "integrate": "solve",
     "invert": "solve",
-    "order": "theory.order",
+    "order": "convergence.order",
     "sample": "solve",
-    "stability": "theory.stability",
+    "stability": "stability",
 }
 
 __all__ = [

@@ -6,7 +6,7 @@ S_{K+m} = S_m / a_{m,K}. A row is then
     z_{K+m} = z_m + round( S_{K+m} ( sum_{j<K} a_{m,j} x_{K+m-j} + sum_j c_{m,j} eps_{K+m-j} ) ),     x = z / S,
 
 and inversion subtracts the very same rounded number: a bijection of integers, whatever the predictor returns, as long as the same
-input gives the same bits. (After Levesque & Verlet 1993 and Rein & Tamayo's JANUS, 2018.) All |z| < 2^53 (`vsvf.fixed_register`
+input gives the same bits. (After Levesque & Verlet 1993 and Rein & Tamayo's JANUS, 2018.) All |z| < 2^53 (`vsvf.engine.integers`
 says why).
 
 A method whose a_K multiply up to less than one forgets: the product of the growth factors of its modes is the product of the |a_K|
@@ -24,9 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from vsvf.errors import FixedPointOverflowError
 from vsvf.plan import Plan
 
 if TYPE_CHECKING:
@@ -192,44 +190,3 @@ def plan_bits(rows: Plan, alpha: Array, fixed: Fixed) -> BitPlan:
         exponents[m + steps] = exponent
     key = hashlib.sha256(rows.fingerprint.encode() + exponents.tobytes() + shifts.tobytes()).hexdigest()
     return BitPlan(rows.name, fraction, exponents, signs, shifts, exponents + whole, int(shifts.sum()), key)
-
-
-def encoded(x: torch.Tensor, exponent: float, what: str = "the values") -> torch.Tensor:
-    """round(x 2^exponent) as int64, of the shape of x. What was `decoded` comes back as integers that decode to the same reals.
-
-    Raises:
-        FixedPointOverflowError: a number of 2^53 or more, `what` in the message.
-    """
-    reals, scale = x.detach().double(), 2.0**exponent
-    scaled = torch.round(reals * scale)
-    if not inside(scaled):
-        raise FixedPointOverflowError(
-            f"{what}: |x| up to {float(reals.abs().max()):.3g} leaves the range of fixed-point numbers, "
-            f"|x| < {2.0 ** (WORD - exponent):.3g} with {exponent:.1f} fractional bits"
-        )
-    z = scaled.to(torch.int64)
-    for _ in range(2):  # the scale and its inverse are rounded, and so are the products: add what they miss
-        z += torch.round((reals - decoded(z, exponent)) * scale).to(torch.int64)
-    return z
-
-
-def decoded(z: torch.Tensor, exponent: float) -> torch.Tensor:
-    """z 2^-exponent in float64: what the predictor sees of an integer state."""
-    return z.double() * 2.0**-exponent
-
-
-def quantised(x: torch.Tensor, exponent: float) -> torch.Tensor:
-    """x rounded to a multiple of 2^-exponent, as the register decodes it (float64)."""
-    return decoded(encoded(x, exponent), exponent)
-
-
-def inside(values: torch.Tensor) -> bool:
-    """Whether all |values| < 2^53; not for NaN. Of float64, a sum of squares tells in one fast pass unless it is close."""
-    if values.dtype == torch.float64 and values.ndim == 1 and torch.dot(values, values).item() < SAFE:
-        return True
-    low, high = torch.aminmax(values)
-    limit = float(1 << WORD)
-    return float(low) > -limit and float(high) < limit
-
-
-SAFE = 2.0 ** (2 * WORD - 1)  # a sum of squares below it, however it was rounded, proves that no number reaches 2^WORD

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from vsvf.arithmetic import FLOATS, FloatRegister, all_finite, name_of
+from vsvf.engine.floating import FLOATS, FloatRegister, all_finite, name_of
+from vsvf.engine.iteration import Iteration
+from vsvf.engine.march import Evaluator, Step, march
+from vsvf.engine.run import Run, check_types, progress_bar, warn_if_unsafe
 from vsvf.fixed import Fixed
 from vsvf.formula import Formula
 from vsvf.grid import Grid
-from vsvf.iteration import Iteration
-from vsvf.march import Evaluator, Step, march
 from vsvf.predictors.base import Predictor
-from vsvf.run import Run, check_types, progress_bar, warn_if_unsafe
 from vsvf.starter import Starter, starter_by_name
 from vsvf.state import State
 
@@ -90,7 +90,7 @@ def invert(
     """Invert: march from data (index 0) towards noise (index `stop`, default N), along the relations that sampling used.
 
     A backward explicit formula is inverted exactly, row by row. A one-step formula that is not (DDIM, the trapezoidal rule) is
-    inverted by a fixed-point iteration per row; any other by sweeps over the whole path (`vsvf.path`), which hold N states
+    inverted by a fixed-point iteration per row; any other by sweeps over the whole path (`vsvf.engine.path`), which hold N states
     and may not converge.
 
     Args:

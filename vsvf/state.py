@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
+from typing import TYPE_CHECKING, Any
 
 from vsvf.errors import StateFileError
+from vsvf.files import write_atomically
+
+if TYPE_CHECKING:
+    import torch
 
 FORMAT = "vsvf-state-1"
 
@@ -82,6 +81,8 @@ class State:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file with a checksum; an old file stays whole until the new one is complete."""
+        from safetensors.torch import save as serialize
+
         tensors = {"values": self.values, **{f"tape.{row}": cell for row, cell in self.tape.items()}}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         header = json.dumps(asdict(self.record), sort_keys=True)
@@ -96,6 +97,8 @@ class State:
             FileNotFoundError: no such file.
             StateFileError: not a state file, cut short, or changed since it was written.
         """
+        from safetensors import SafetensorError, safe_open
+
         if not Path(path).is_file():
             raise FileNotFoundError(f"no state file at {path}")
         try:
@@ -119,31 +122,11 @@ class State:
 
 
 def _digest(tensors: dict[str, torch.Tensor], header: str) -> str:
+    import torch
+
     digest = hashlib.sha256(header.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write to a temporary file beside `path` and rename it, so that no partial file is ever seen."""
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"the folder {target.parent} does not exist")
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

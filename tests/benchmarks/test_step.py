@@ -10,8 +10,8 @@ import torch
 
 import vsvf
 from benchmarks import step
-from vsvf.arithmetic import FloatRegister
-from vsvf.march import Step
+from vsvf.engine.floating import FloatRegister
+from vsvf.engine.march import Step
 from vsvf.predictors import Predictor
 
 SHAPE = (2, 3, 64, 64)
@@ -104,7 +104,7 @@ def test_pieces_do_not_change_the_result(formula: str, arithmetic: str, monkeypa
     predictor = Predictor(lambda given, t: torch.sin(given), schedule, dtype=torch.float32)
     options = {"arithmetic": arithmetic, "tolerance": 1e-2}
     whole = vsvf.sample(predictor, x, grid, formula, **options)
-    monkeypatch.setattr("vsvf.arithmetic.PIECE", 4096)
+    monkeypatch.setattr("vsvf.engine.floating.PIECE", 4096)
     pieces = vsvf.sample(predictor, x, grid, formula, **options)
     bound = 1e-2 if arithmetic == "float16" else 1e-5
     torch.testing.assert_close(pieces.values, whole.values, rtol=bound, atol=bound)

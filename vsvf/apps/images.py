@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vsvf.state import write_atomically
+from vsvf.files import write_atomically
 
 Array = np.ndarray
 

@@ -57,8 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Examine and print."""
     from vsvf import formulas
-    from vsvf.theory.order import order
-    from vsvf.theory.stability import stability
+    from vsvf.convergence.order import order
+    from vsvf.stability.report import stability
 
     formula = formulas.by_name(args.formula)
     grid = make_grid(grid_settings(given_settings(args, GRID_KEYS)))

@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is None:
         print(text)
     else:
-        from vsvf.state import write_atomically
+        from vsvf.files import write_atomically
 
         write_atomically(Path(args.output), (text + "\n").encode())
         note(f"wrote {args.output}")

@@ -16,7 +16,7 @@ Array = np.ndarray
 CIRCLE = 1e-9  # a root this close to the unit circle is meant to lie on it, one this close to its mirror image to be conjugate
 
 # Angles of the spurious roots on the unit circle, in units of pi, the exponent, and rho of the slopes' coordinate; from
-# vsvf.theory.stability_search.
+# vsvf.stability.search.
 STABLE: dict[int, tuple[tuple[float, ...], float, int]] = {
     2: ((1.0,), 1.0, 1),
     3: ((3 / 4,), 1.0, 3),
@@ -86,7 +86,7 @@ def stable_belm(k: int) -> LinearMultistep:
     """The recommended root-placed BELM with k = 2 … 6 steps: zero-stable in both directions.
 
     Order k for even k and k-1 for odd k on smooth grids, k-1 on every grid (`root_placed_belm`). The roots, all on the
-    unit circle, the exponent and the slopes' coordinate were found by the search of `vsvf.theory.stability_search`. Longer
+    unit circle, the exponent and the slopes' coordinate were found by the search of `vsvf.stability.search`. Longer
     formulas need finer grids: from about N = 20 for k <= 3, 50 for k = 4 and 5, 100 for k = 6, whose weak instability is
     the strongest.
     """

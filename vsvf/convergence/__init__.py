@@ -1,0 +1,1 @@
+"""Measured order of convergence, and problems with exact solutions to measure it on."""

@@ -1,0 +1,453 @@
+"""VSVFScheduler: every explicit formula of the package behind diffusers' scheduler interface, in both directions."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from vsvf import formulas
+from vsvf.errors import ZeroStabilityWarning
+from vsvf.grid import FINALS, Grid
+from vsvf.integrations.diffusers.config import config_of, is_flow, read
+from vsvf.integrations.diffusers.stepper import SteppedMarch
+from vsvf.predictors.prediction import to_epsilon
+from vsvf.stability.report import stability
+from vsvf.state import State
+
+# after diffusers_config, which says what to install where diffusers is missing; by these names, which diffusers looks up in
+# this module when it loads a pipeline's folder
+from diffusers.configuration_utils import ConfigMixin, register_to_config  # isort: skip
+from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerMixin, SchedulerOutput  # isort: skip
+
+REFUSED = ("use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas", "use_dynamic_shifting")
+FINAL_TYPES = {"zero": "zero", "sigma_min": "smallest"}
+
+
+class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
+    """Sampling and exact inversion in diffusers pipelines.
+
+        pipe.scheduler = VSVFScheduler.from_config(pipe.scheduler.config, formula="belm", steps=2)
+
+    Each `step` hands in one prediction and gets back the next sample to be predicted at, the image at last. Rows are those of
+    `formula.plan(scheduler.grid)`, run by the registers of `vsvf.sample`: for the same numbers from the network, the same bits.
+
+    Evaluations. `timesteps` has one entry per evaluation, in order. Linear multistep formulas with the starter "ddim" or
+    "lower_order" take N = num_inference_steps of them. Coupled methods (EDICT, McCallum-Foster) take two per step: each time
+    stands there twice (or next to its neighbour) and `order` is 2, as in diffusers' HeunDiscreteScheduler; the sample between
+    is the other of the two coupled states. The starters "heun" and "rk4" put their stages in front. Without a starter
+    (`start_from`) there are fewer: N - 1 for belm(k).
+
+    Grid. That of `vsvf.Grid.from_schedule`, whose N timesteps are DDIMScheduler's. Where sampling ends is read from
+    `final_sigmas_type`, else from `set_alpha_to_one`: True ends at sigma_bar = 0, False at the schedule's smallest. In the
+    latter case a spacing that draws t = 0 itself (leading without offset, linspace) is drawn with N + 1 times, so that there
+    are N steps: DDIMScheduler's N-th would go from t = 0 to t = 0. Any other choice, such as another scheduler's `timesteps`:
+    `set_timesteps(timesteps=…)` or `set_timesteps(sigmas=…)`.
+
+    Inversion. `inverse=True` marches from data to noise, `timesteps` upwards. From an image the starter makes the other k - 1
+    states, and the noise shows its error; with `start_from(sampler.state())` the march that sampled is retraced.
+
+    What a linear row cannot do is left out: `clip_sample` and `thresholding` in a config are not applied (with a warning), eta
+    must be 0.
+
+    Args:
+        formula: name of a formula, "belm", "stable_belm", "ddim", "edict(0.93)", … (`vsvf.formulas.by_name`).
+        steps: k, for the families that have one; parameters: other arguments of the family, for instance [0.93] for EDICT.
+        starter: how the first k states are made from one: "ddim", "heun", "rk4", "rk4:4", or "lower_order" (sampling only).
+        inverse: march from data to noise.
+        arithmetic: of the states kept inside, "float16", "bfloat16", "float32", "float64", or "fixed", whose inversion returns
+            every bit; None: that of the samples.
+        num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas, rescale_betas_zero_snr: the noise schedule.
+            With zero terminal SNR sigma_bar is infinite at the last timestep: a grid must start below it.
+        prediction_type: "epsilon", "sample" or "v_prediction".
+        timestep_spacing: "leading", "linspace", "trailing", or any other spacing of `Grid.from_schedule`; steps_offset: added
+            to leading timesteps. use_karras_sigmas, use_exponential_sigmas: the spacings "karras" and "log_snr".
+        set_alpha_to_one, final_sigmas_type ("zero", "sigma_min"): where sampling ends, see above.
+        variance_type: "learned" or "learned_range": the first half of the network's channels is the prediction.
+
+    Raises:
+        ValueError: a formula that cannot be stepped one evaluation at a time (implicit rows; an iterative inverse), or a config
+            that cannot be read.
+    """
+
+    _compatibles = [e.name for e in KarrasDiffusionSchedulers]
+    order = 1
+    init_noise_sigma = 1.0
+
+    @register_to_config
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: Sequence[float] | None = None,
+        prediction_type: str = "epsilon",
+        timestep_spacing: str = "leading",
+        steps_offset: int = 0,
+        set_alpha_to_one: bool = True,
+        final_sigmas_type: str | None = None,
+        rescale_betas_zero_snr: bool = False,
+        use_karras_sigmas: bool = False,
+        use_exponential_sigmas: bool = False,
+        variance_type: str | None = None,
+        formula: str = "belm(2)",
+        steps: int | None = None,
+        parameters: Sequence[float] | None = None,
+        starter: str = "ddim",
+        inverse: bool = False,
+        arithmetic: str | None = None,
+    ) -> None:
+        name = _formula_name(formula, steps, parameters)
+        self.formula = formulas.by_name(name)
+        if name != formula:  # one entry that says it all, so that a later from_config(…, formula=…) meets no leftovers
+            self.register_to_config(formula=name, steps=None, parameters=None)
+        if final_sigmas_type is not None and final_sigmas_type not in FINAL_TYPES:
+            raise ValueError(f"final_sigmas_type={final_sigmas_type!r} is not known; choose 'zero', 'sigma_min' or None")
+        self.schedule, self.kind = read(self.config)
+        table = np.arange(num_train_timesteps)
+        self.alphas_cumprod = torch.from_numpy(self.schedule.alpha(table) ** 2).float()
+        self.timesteps = torch.from_numpy(table if inverse else table[::-1].copy())
+        SteppedMarch(self.formula, _toy_grid(), self.schedule, inverse=inverse, starter=starter, arithmetic=arithmetic)
+        self.num_inference_steps: int | None = None
+        self.grid: Grid | None = None
+        self._given: State | None = None
+        self._march: SteppedMarch | None = None
+        self._begin_index: int | None = None
+        self._index = 0
+        self._dtype: torch.dtype | None = None  # of the samples
+        self._returned: tuple[torch.Tensor | None, int] = (None, 0)  # what went out last, and its version
+
+    @classmethod
+    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+        """A scheduler from another one's config, as in diffusers; keyword arguments go before the config's entries.
+
+        Raises:
+            ValueError: a config that is not one of a beta schedule, or that asks for nodes which are not implemented.
+        """
+        if config is not None:
+            _check(config_of(config))
+            config = config_of(config)
+        return super().from_config(config, return_unused_kwargs, **kwargs)
+
+    # ---- the grid ------------------------------------------------------------------------------------------
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        timesteps: Sequence[int] | None = None,
+        sigmas: Sequence[float] | None = None,
+    ) -> None:
+        """Draw the grid and forget the states (but those of `start_from`, which wait for their first step).
+
+        Args:
+            num_inference_steps: N. device: of `timesteps`.
+            timesteps: the times of nodes N … 1 instead, decreasing, whichever the direction. Below them comes sigma_bar = 0
+                or the smallest, as the config says.
+            sigmas: sigma_bar of all the nodes N … 0 instead, decreasing.
+
+        Raises:
+            ValueError: none or several of the three, times that do not decrease, or a grid that is too short for the formula.
+            StateFileError: `start_from` was given the states of another grid.
+
+        Warns:
+            ZeroStabilityWarning: the formula amplifies perturbations without bound, as `vsvf.sample` and `vsvf.invert` warn.
+        """
+        if sum(v is not None for v in (num_inference_steps, timesteps, sigmas)) != 1:
+            raise ValueError("give one of num_inference_steps, timesteps and sigmas")
+        if sigmas is not None:
+            nodes = np.asarray(sigmas, dtype=np.float64)[::-1]
+            grid = Grid(nodes, self.schedule.alpha_at(nodes), None, "given sigmas")
+        elif timesteps is not None:
+            grid = self._grid_of(timesteps)
+        else:
+            assert num_inference_steps is not None
+            grid = self._drawn_grid(num_inference_steps)
+        self._use(grid, device)
+
+    def _use(self, grid: Grid, device: str | torch.device | None) -> None:
+        """Make ready for a march on `grid`, from the states of `start_from` where there are any."""
+        march = self._new_march(grid, self._given)
+        self._warn_if_unsafe(grid)
+        self.grid, self.num_inference_steps = grid, grid.steps
+        self._set_march(march)
+        times = self.schedule.timestep(march.levels)
+        self.order = max(1, len(march.phases[-1].asked) // grid.steps)
+        whole = bool(np.all(times == np.rint(times)))
+        self.timesteps = torch.from_numpy(times.astype(np.int64 if whole else np.float32)).to(device)
+        self._begin_index = None
+
+    @property
+    def final(self) -> str:
+        """Where sampling ends, "zero" or "smallest" as in `Grid.from_schedule`."""
+        if self.config["final_sigmas_type"] is not None:
+            return FINAL_TYPES[self.config["final_sigmas_type"]]
+        return FINALS[0] if self.config["set_alpha_to_one"] else FINALS[1]
+
+    def _drawn_grid(self, steps: int) -> Grid:
+        spacing = str(self.config["timestep_spacing"])
+        if self.config["use_karras_sigmas"]:
+            spacing = "karras"
+        elif self.config["use_exponential_sigmas"]:
+            spacing = "log_snr"
+        offset = int(self.config["steps_offset"]) if spacing == "leading" else 0
+        try:
+            return Grid.from_schedule(self.schedule, steps, spacing, self.final, steps_offset=offset)
+        except ValueError as error:
+            if np.isfinite(self.schedule.sigma_bar_max) or "finite" not in str(error):
+                raise
+            last = int(self.schedule.table or 0) - 2
+            raise ValueError(
+                f"rescale_betas_zero_snr makes sigma_bar infinite at timestep {last + 1}, where no formula in sigma_bar can "
+                f"start: use timestep_spacing='leading', or set_timesteps(timesteps=[{last}, …])"
+            ) from error
+
+    def _grid_of(self, timesteps: Sequence[int]) -> Grid:
+        times = np.asarray(timesteps, dtype=np.float64)[::-1]
+        if times.ndim != 1 or len(times) == 0 or np.any(np.diff(times) <= 0.0) or times[0] < 0.0:
+            raise ValueError("timesteps must decrease strictly and be at least 0 (they are given from noise to data)")
+        if self.final == "smallest" and times[0] == 0.0:
+            raise ValueError("timesteps must end above 0, since sampling ends at t = 0 by itself (set_alpha_to_one=False)")
+        times = np.concatenate([[-1.0 if self.final == "zero" else 0.0], times])
+        nodes = self.schedule.sigma_bar(times)
+        return Grid(nodes, self.schedule.alpha_at(nodes), times, "given timesteps")
+
+    def _new_march(self, grid: Grid, given: State | None = None) -> SteppedMarch:
+        c = self.config
+        return SteppedMarch(
+            self.formula,
+            grid,
+            self.schedule,
+            inverse=c["inverse"],
+            starter=c["starter"],
+            given=given,
+            arithmetic=c["arithmetic"],
+        )
+
+    def _warn_if_unsafe(self, grid: Grid) -> None:
+        if self.grid is not None and np.array_equal(grid.sigma_bar, self.grid.sigma_bar):
+            return  # examined before
+        report = stability(self.formula, grid)
+        if report.unsafe("inversion" if self.config["inverse"] else "sampling"):
+            warnings.warn(f"{self.formula.name} on {grid}: {report.sentence}", ZeroStabilityWarning, stacklevel=4)
+
+    def _set_march(self, march: SteppedMarch) -> None:
+        self._march, self._index, self._returned = march, 0, (None, 0)
+
+    # ---- a step --------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def step(
+        self,
+        model_output: torch.Tensor,
+        timestep: int | float | torch.Tensor,
+        sample: torch.Tensor,
+        eta: float = 0.0,
+        use_clipped_model_output: bool | None = None,
+        generator: Any = None,
+        return_dict: bool = True,
+    ) -> SchedulerOutput | tuple[torch.Tensor]:
+        """Take the network's output at `sample` and return the next sample to evaluate it at, or the image at the end.
+
+        Args:
+            model_output: (B, …), the prediction at `sample` and `timestep`.
+            timestep: the next of `timesteps`. The first one may lie further on, as in image-to-image pipelines.
+            sample: (B, …) what the last step returned, or, changed by the pipeline, what stands in its place.
+            eta: 0; the methods are deterministic. use_clipped_model_output, generator: accepted for the pipelines' sake.
+            return_dict: a `SchedulerOutput` with `prev_sample`, or a tuple.
+
+        Returns:
+            The next sample, in the dtype of `sample`; the states inside keep theirs.
+
+        Raises:
+            ValueError: steps in another order than `timesteps`, shapes that differ, eta other than 0.
+            NonFiniteError: a prediction that is not finite, or states that overflowed.
+        """
+        if self._march is None:
+            raise ValueError("set_timesteps must be called before step")
+        if eta:
+            raise ValueError(f"eta must be 0, the methods are deterministic, got {eta}")
+        if use_clipped_model_output:
+            raise ValueError("use_clipped_model_output must not be set: clipping cannot be inverted")
+        if model_output.shape != sample.shape:
+            learned = self.config["variance_type"] in ("learned", "learned_range")
+            if not learned or model_output.shape[1] != 2 * sample.shape[1]:
+                raise ValueError(f"model_output has shape {tuple(model_output.shape)}, sample {tuple(sample.shape)}")
+            model_output = model_output[:, : sample.shape[1]]
+        march = self._at(timestep, sample)
+        level = march.level
+        alpha = float(self.schedule.alpha_at(level))
+        march.give(to_epsilon(self.kind, model_output, sample, alpha, float(alpha * level)))
+        self._index += 1
+        following = march.x.to(sample.dtype)
+        self._returned = (following, following._version)
+        self._given, self._dtype = None, sample.dtype
+        return SchedulerOutput(prev_sample=following) if return_dict else (following,)
+
+    def _at(self, timestep: int | float | torch.Tensor, sample: torch.Tensor) -> SteppedMarch:
+        """The march, standing where `sample` is the state whose slope it asks for."""
+        assert self._march is not None
+        march = self._march
+        if not march.begun:
+            march = self._begin(float(timestep), sample)
+        elif march.done:
+            raise ValueError("all timesteps have been stepped; call set_timesteps to start anew")
+        expected = float(self.timesteps[self._index])
+        if float(timestep) != expected:
+            raise ValueError(f"step was given timestep {float(timestep):g}, the next of timesteps is {expected:g}")
+        last, version = self._returned
+        untouched = sample is last and sample._version == version
+        if not untouched and not torch.equal(sample, march.x.to(sample.dtype)):
+            if march.given is not None and self._index == 0:
+                raise ValueError("the first sample must be the one that start_from returned")
+            march.replace(sample)
+        return march
+
+    def _begin(self, timestep: float, sample: torch.Tensor) -> SteppedMarch:
+        assert self._march is not None and self.grid is not None
+        times = self.timesteps.tolist()
+        start = self._begin_index
+        if start is None:
+            start = times.index(timestep) if timestep in times else 0
+        if start > 0:  # in the middle, as in image-to-image: the rest of the grid alone
+            done, nodes, alpha = start // self.order, self.grid.sigma_bar, self.grid.alpha
+            part = slice(done, None) if self.config["inverse"] else slice(0, self.grid.steps + 1 - done)
+            march = self._new_march(Grid(nodes[part], alpha[part], None, f"part of {self.grid.name}"))
+            if self._march.given is not None or not np.array_equal(march.levels, self._march.levels[start:]):
+                raise ValueError(f"the march cannot begin at entry {start} of timesteps: choose the start of a step")
+            self._set_march(march)
+            self._index = start
+        march = self._march
+        march.begin(None if march.given is not None else sample)
+        return march
+
+    def scale_model_input(self, sample: torch.Tensor, timestep: Any = None) -> torch.Tensor:
+        """The sample itself: states are kept in the scale x = alpha x_bar that networks take."""
+        return sample
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Where in `timesteps` the march will begin, for image-to-image pipelines."""
+        self._begin_index = int(begin_index)
+
+    @property
+    def begin_index(self) -> int | None:
+        """What `set_begin_index` was given."""
+        return self._begin_index
+
+    @property
+    def step_index(self) -> int | None:
+        """How many entries of `timesteps` have been stepped; None before the first."""
+        return self._index if self._march is not None and self._march.begun else None
+
+    def add_noise(self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """alpha_t x_0 + sigma_t eps at the times t of `timesteps` (one, or one per sample)."""
+        t = np.atleast_1d(timesteps.detach().cpu().numpy().astype(np.float64))
+        shape = (-1, *[1] * (original_samples.ndim - 1))
+        alpha, sigma = (
+            torch.as_tensor(v, device=original_samples.device).to(original_samples.dtype).reshape(shape)
+            for v in (self.schedule.alpha(t), self.schedule.sigma(t))
+        )
+        return alpha * original_samples + sigma * noise
+
+    def __len__(self) -> int:
+        return int(self.config["num_train_timesteps"])
+
+    # ---- states --------------------------------------------------------------------------------------------
+
+    def state(self) -> State:
+        """The k newest states, from which the other direction retraces the march (`start_from`, `vsvf.invert`, `vsvf.sample`).
+
+        Raises:
+            ValueError: before the starter is done, or in the middle of a coupled method's step.
+        """
+        if self._march is None:
+            raise ValueError("there is no state yet: run set_timesteps and step first")
+        return self._march.state()
+
+    def start_from(
+        self,
+        state: State,
+        num_inference_steps: int | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+    ) -> torch.Tensor:
+        """Begin the next march from k states instead of one and a starter.
+
+            latents = scheduler.start_from(state, 50)
+            noise = pipe(prompt, latents=latents, num_inference_steps=50, output_type="latent").images
+
+        Args:
+            state: of `state()`, `vsvf.sample` or `vsvf.invert`, with this formula and grid.
+            num_inference_steps: N; default: the grid of the last `set_timesteps`. A further call of `set_timesteps` with the
+                same N (as pipelines make) keeps the states.
+            dtype: of the returned sample; default: that of this scheduler's (or its inverse's) last samples, else float32 for
+                fixed-point states and theirs for others. device: where the march is run; default theirs.
+
+        Returns:
+            The first sample to evaluate the network at: one of the k states, not always the newest.
+
+        Raises:
+            StateFileError: the states of another formula or grid. ValueError: N unknown.
+        """
+        if device is not None:
+            tape = {row: cell.to(device) for row, cell in state.tape.items()}
+            state = replace(state, values=state.values.to(device), tape=tape)
+        self._given = state
+        try:
+            if num_inference_steps is not None or self.grid is None:
+                self.set_timesteps(num_inference_steps)
+            else:
+                self._use(self.grid, self.timesteps.device)
+        except Exception:
+            self._given = None
+            raise
+        assert self._march is not None
+        self._march.begin()
+        own = state.values.dtype if state.values.is_floating_point() else torch.float32
+        return self._march.x.to(dtype or self._dtype or own)
+
+    def inverse(self) -> VSVFScheduler:
+        """The scheduler of the other direction, with this one's config. It knows N and waits for `start_from` or an image."""
+        other = self.from_config(self.config, inverse=not self.config["inverse"])
+        other.grid, other.num_inference_steps, other._dtype = self.grid, self.num_inference_steps, self._dtype
+        return other
+
+
+def _formula_name(formula: Any, steps: int | None, parameters: Sequence[float] | None) -> str:
+    """("belm", 2, None) to "belm(2)"."""
+    if not isinstance(formula, str):
+        raise TypeError(f"formula must be a name, which a config can hold, got {type(formula).__name__}")
+    arguments = ([] if steps is None else [steps]) + list(parameters or [])
+    if not arguments:
+        return formula
+    if "(" in formula:
+        raise ValueError(f"formula={formula!r} has its arguments already: leave steps and parameters out")
+    return f"{formula}({', '.join(repr(a) for a in arguments)})"
+
+
+def _toy_grid() -> Grid:
+    """Enough nodes for any formula: what a formula, a starter and a direction cannot do together shows on any grid."""
+    return Grid.from_sigma_bar(np.linspace(0.1, 2.0, 40))
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    if is_flow(config):
+        raise ValueError(
+            "VSVFScheduler is for beta schedules (DDPM, Stable Diffusion 1, 2, XL); for flow matching use "
+            "vsvf.integrations.diffusers.transformer with vsvf.sample and vsvf.invert"
+        )
+    read(config)
+    asked = [key for key in REFUSED if config.get(key)]
+    if asked:
+        raise ValueError(f"{asked[0]}=True is not implemented: give the nodes by set_timesteps(sigmas=…) and leave it out")
+    clipped = [key for key in ("clip_sample", "thresholding") if config.get(key)]
+    if clipped:
+        warnings.warn(
+            f"{' and '.join(clipped)} in the config will not be applied: a clipped prediction cannot be inverted", stacklevel=3
+        )

@@ -51,7 +51,7 @@ def round_trip(method: str, arithmetic: str, steps: int, x: torch.Tensor) -> tup
     except vsvf.FixedPointOverflowError:
         return float("nan"), -1
     difference = (back.values.double() - start.values.double()).abs().max()
-    scale = 2.0 ** -min(start.record.extra["exponents"]) if arithmetic == "fixed" else 1.0
+    scale = 2.0 ** -min(start.record.scales.exponents) if arithmetic == "fixed" else 1.0
     return float(difference) * scale, int((back.values != start.values).sum())
 
 

@@ -23,10 +23,13 @@ import torch
 import vsvf
 from benchmarks.step import Timer, machine, shortest
 from vsvf import formulas, predictors
+from vsvf.engine.evaluator import Evaluator
 from vsvf.engine.floating import FLOATS, FloatRegister
 from vsvf.engine.integers import FixedRegister
-from vsvf.engine.march import Evaluator, Iteration, march
+from vsvf.engine.iteration import Iteration
+from vsvf.engine.march import march, questions
 from vsvf.engine.register import Register
+from vsvf.engine.watch import Watch
 from vsvf.fixed import Fixed, plan_bits
 from vsvf.predictors import Predictor
 
@@ -92,13 +95,15 @@ def step_costs(shape: tuple[int, ...], name: str, steps: int, repeats: int, time
         registers: dict[str, Callable[[], Register]] = {
             "float32": lambda rows=rows: FloatRegister(rows, first, FLOATS["float32"]),
             "float64": lambda rows=rows: FloatRegister(rows, first, FLOATS["float64"]),
-            "fixed": lambda sampling=sampling: FixedRegister(whole, bits, 0, whole.rows, first.double(), sampling),
+            "fixed": lambda sampling=sampling: FixedRegister(whole, bits, 0, whole.rows, first.double(), sampling, Watch()),
         }
 
         def candidate(make: Callable[[], Register], rows: vsvf.Plan = rows) -> Callable[[], float]:
             def run() -> float:
-                register, evaluate = make(), Evaluator(predictor, rows)
-                return timed(lambda: march(rows, register, evaluate, Iteration(1.0, 1)), rows.rows)
+                register, watch = make(), Watch()
+                evaluate = Evaluator(predictor, [rows], watch)
+                asked = questions(rows, register, Iteration(1.0, 1), watch)
+                return timed(lambda: march(asked, evaluate), rows.rows)
 
             return run
 

@@ -25,8 +25,11 @@ import torch
 
 import vsvf
 from vsvf import formulas
+from vsvf.engine.evaluator import Evaluator
 from vsvf.engine.floating import FLOATS, FloatRegister
-from vsvf.engine.march import Evaluator, Iteration, march
+from vsvf.engine.iteration import Iteration
+from vsvf.engine.march import march, questions
+from vsvf.engine.watch import Watch
 from vsvf.predictors import Predictor
 
 SHAPES = ((1, 4, 64, 64), (16, 4, 64, 64), (16, 3, 256, 256))
@@ -119,8 +122,10 @@ def engine_times(name: str, x: torch.Tensor, eps: torch.Tensor, steps: int, time
     first = x.expand(rows.steps, *x.shape)
 
     def inner() -> float:
-        register, evaluate = FloatRegister(rows, first, x.dtype), Evaluator(predictor, rows)
-        return timed(lambda: march(rows, register, evaluate, Iteration(1.0, 1)), rows.rows)
+        watch = Watch()
+        register, evaluate = FloatRegister(rows, first, x.dtype), Evaluator(predictor, [rows], watch)
+        asked = questions(rows, register, Iteration(1.0, 1), watch)
+        return timed(lambda: march(asked, evaluate), rows.rows)
 
     return {
         f"{name}|sample": lambda: timed(lambda: vsvf.sample(predictor, x, grid, formula), steps),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import vsvf
 from vsvf import Fixed, FixedPointOverflowError, Grid, NonFiniteError, Schedule, formulas, invert, sample
 from vsvf.engine.integers import FixedRegister, decoded, encoded, quantised
+from vsvf.engine.watch import Watch
 from vsvf.fixed import CELL, WORD, BitPlan, bits
 from vsvf.predictors import Predictor, from_ode
 
@@ -32,8 +33,8 @@ def test_the_plan_fits_the_word_and_the_run_uses_it(name, steps):
     assert str(plan.fraction_bits) in plan.sentence and ("tape of" in plan.sentence) == (plan.tape_cells > 0)
     if steps == 10:
         state = sample(predictor, torch.zeros(1, 2), grid, name, arithmetic="fixed", stop=10)
-        assert state.record.extra["fraction_bits"] == plan.fraction_bits
-        assert state.record.extra["exponents"] == plan.exponents[: len(state.values)].tolist()
+        assert state.record.scales.fraction_bits is None  # as asked for
+        assert state.record.scales.exponents == tuple(plan.exponents[: len(state.values)].tolist())
 
 
 def test_the_scale_changes_along_a_chain_by_the_oldest_weight():
@@ -159,15 +160,17 @@ def test_one_row_at_the_edge_of_the_word_is_right_or_an_error(oldest, other, pos
     fits = all(abs(n) < limit for n in (oldest, other, kept, expected))
     first = torch.tensor([[oldest], [other]])
     try:
-        register = FixedRegister(plan, scales, 0, 1, first, True)
+        register = FixedRegister(plan, scales, 0, 1, first, True, watch := Watch())
         register.advance(0)
+        watch.check()
     except FixedPointOverflowError:
         assert not fits
         return
     assert fits
     assert int(sign) * int(register.window(1)[1]) == expected
-    back = FixedRegister(plan, scales, 0, 1, register.window(1).flip(0), False, register.tape)
+    back = FixedRegister(plan, scales, 0, 1, register.window(1).flip(0), False, watch, register.tape)
     back.advance(0)
+    watch.check()
     assert torch.equal(back.window(1).flip(0), first) and (shift < 0 or not back.tape)
 
 

@@ -124,10 +124,10 @@ def test_wrong_use_of_a_state_fails_loudly(state, grid, formula, options, error)
 
 
 def test_a_state_whose_record_was_changed_is_refused(state):
-    for key in ("exponents", "key"):
-        extra = {**state.record.extra, key: [1.0, 2.0] if key == "exponents" else "0"}
+    for change in ({"exponents": (1.0, 2.0)}, {"key": "0"}):
+        record = replace(state.record, scales=replace(state.record.scales, **change))
         with pytest.raises(StateFileError, match="another scale"):
-            invert(network(), replace(state, record=replace(state.record, extra=extra)), GRID, DAMPING)
+            invert(network(), replace(state, record=record), GRID, DAMPING)
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.float32, torch.float64])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vsvf.grid import Grid
     from vsvf.plan import Plan
     from vsvf.schedule import Schedule
-    from vsvf.solve import integrate, invert, sample
+    from vsvf.solve import integrate, invert, sample, steps
     from vsvf.stability import stability
     from vsvf.starter import Starter
     from vsvf.state import State
@@ -58,6 +58,7 @@ _HOMES = {
     "invert": "solve",
     "order": "convergence.order",
     "sample": "solve",
+    "steps": "solve",
     "stability": "stability",
 }
 
@@ -86,6 +87,7 @@ __all__ = [
     "predictors",
     "sample",
     "stability",
+    "steps",
     "symbolic",
 ]
 

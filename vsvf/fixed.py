@@ -115,6 +115,12 @@ class BitPlan:
         )
 
 
+def unit(exponent: float) -> float:
+    """2^-exponent: what an integer state's last bit is worth. All that reads integers as reals takes it from here: two libraries'
+    powers can differ in the last bit, and with it what the predictor sees."""
+    return 2.0 ** -float(exponent)
+
+
 def bits(formula: Formula | str, grid: Grid, predictor: Predictor | Schedule | None = None, fixed: Fixed | None = None) -> BitPlan:
     """Plan a bit-exact run before it: bits needed, fractional bits kept, tape. `sample` and `invert` decide by the same plan.
 

@@ -104,4 +104,4 @@ class LinearMultistep(Formula):
         alpha = np.lib.stride_tricks.sliding_window_view(grid.alpha, k + 1)[::-1]
         a, c = self.weights(nodes, alpha)
         positions = grid.sigma_bar[::-1]
-        return Plan(self.name, a, c, positions, positions, rows_per_step=1, last=k - 1)
+        return Plan(self.name, a, c, positions, positions, index=np.arange(grid.steps, -1, -1), last=k - 1)

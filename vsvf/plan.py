@@ -28,7 +28,8 @@ class Plan:
             non-zero in implicit rows.
         node: (M+K,) sigma_bar at which the slope of each state is taken.
         position: (M+K,) sigma_bar at which each state approximates the solution.
-        rows_per_step: rows that take the march from one grid node to the next.
+        index: (M+K,) the grid node that each state is the image of, N at the noise end, 0 at the data end; -1 for the others
+            (coupled methods have two states to a node, and some between nodes). Several states may be images of one node.
         first, last: where, in a window of K consecutive states, the image (or noise) of the method stands: `first` when
             the window is read at the noise end of a step, `last` at its data end.
     """
@@ -38,7 +39,7 @@ class Plan:
     c: Array
     node: Array
     position: Array
-    rows_per_step: int = 1
+    index: Array = None  # type: ignore[assignment]
     first: int = 0
     last: int = 0
 
@@ -49,11 +50,37 @@ class Plan:
             object.__setattr__(self, field, values)
         rows, steps = self.a.shape
         states = (rows + steps,)
-        if self.c.shape != (rows, steps + 1) or self.node.shape != states or self.position.shape != states:
-            raise ValueError("a, c, node and position do not have matching shapes")
+        index = np.full(states, -1) if self.index is None else np.array(self.index, dtype=np.int64)
+        index.setflags(write=False)
+        object.__setattr__(self, "index", index)
+        if self.c.shape != (rows, steps + 1) or any(v.shape != states for v in (self.node, self.position, index)):
+            raise ValueError("a, c, node, position and index do not have matching shapes")
         if not (np.all(np.isfinite(self.a)) and np.all(np.isfinite(self.c))):
             row = int(np.flatnonzero(~(np.isfinite(self.a).all(1) & np.isfinite(self.c).all(1)))[0])
             raise ValueError(f"{self.name}: row {row} of the plan has a coefficient that is not finite on this grid")
+
+    # ---- where it stands -----------------------------------------------------------------------------------
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows that take the march from the noise end to the next grid node."""
+        images = np.flatnonzero(self.index >= 0)
+        return int(images[1] - images[0]) if len(images) > 1 else self.rows
+
+    def node_at(self, window: int, image: int) -> int:
+        """The grid node that a window of K consecutive states stands at, the image being its entry `image`; -1 within a step."""
+        return int(self.index[window + image])
+
+    def window_at(self, node: int, sampling: bool) -> int:
+        """The window with which a march in this direction arrives at a grid node. A start that is already past it counts.
+
+        Windows are numbered along sampling, 0 … M. Where several states are images of the node, it is the last on the way.
+        """
+        if sampling:
+            images = self.index[self.last : self.last + self.rows + 1]
+            return int(np.flatnonzero((images >= 0) & (images >= node))[-1]) if np.any(images >= node) else 0
+        images = self.index[self.first : self.first + self.rows + 1]
+        return int(np.flatnonzero((images >= 0) & (images <= node))[0]) if np.any((images >= 0) & (images <= node)) else self.rows
 
     # ---- what the rows are ---------------------------------------------------------------------------------
 
@@ -90,7 +117,7 @@ class Plan:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the rows, the nodes and the layout: equal for equal formula and grid, different otherwise."""
-        digest = hashlib.sha256(f"{self.name}|{self.rows_per_step}|{self.first}|{self.last}".encode())
+        digest = hashlib.sha256(f"{self.name}|{self.index.tolist()}|{self.first}|{self.last}".encode())
         for values in (self.a, self.c, self.node, self.position):
             digest.update(str(values.shape).encode())
             digest.update((values + 0.0).tobytes())  # + 0.0 turns -0.0 into 0.0
@@ -120,7 +147,7 @@ class Plan:
             c[::-1],
             self.node[::-1],
             self.position[::-1],
-            self.rows_per_step,
+            self.index[::-1],
             first=self.steps - 1 - self.last,
             last=self.steps - 1 - self.first,
         )
@@ -138,7 +165,7 @@ class Plan:
             self.c * new,
             self.node,
             self.position,
-            self.rows_per_step,
+            self.index,
             self.first,
             self.last,
         )
@@ -152,7 +179,7 @@ class Plan:
             self.c[start:stop],
             self.node[states],
             self.position[states],
-            self.rows_per_step,
+            self.index[states],
             self.first,
             self.last,
         )

@@ -1,23 +1,33 @@
-"""`sample`, `invert` and `integrate`: what users call."""
+"""`sample`, `invert`, `steps` and `integrate`: what users call."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from vsvf.engine.arguments import Request, whole_number
+from vsvf.engine.evaluator import Evaluator
 from vsvf.engine.floating import FLOATS, FloatRegister, all_finite, name_of
 from vsvf.engine.iteration import Iteration
-from vsvf.engine.march import Evaluator, Step, march
-from vsvf.engine.run import Run, check_types, progress_bar, warn_if_unsafe
+from vsvf.engine.march import Step, march, questions
+from vsvf.engine.path import invert_by_sweeps
+from vsvf.engine.run import Run
+from vsvf.engine.stepping import Steps
+from vsvf.engine.watch import Watch
 from vsvf.fixed import Fixed
 from vsvf.formula import Formula
 from vsvf.grid import Grid
 from vsvf.predictors.base import Predictor
+from vsvf.schedule import Schedule
 from vsvf.starter import Starter, starter_by_name
 from vsvf.state import State
+
+Array = np.ndarray
 
 
 def sample(
@@ -32,6 +42,7 @@ def sample(
     tolerance: float | None = None,
     max_iterations: int = 100,
     callback: Callable[[Step], None] | None = None,
+    check_every: int | None = None,
     verify: bool = False,
     progress: bool = False,
     warn: bool = True,
@@ -41,7 +52,7 @@ def sample(
     Args:
         predictor: gives eps and the scale of x.
         x: noise x_N, (B, …), with variance alpha^2 + sigma^2 in the predictor's scale; or a `State` to go on from, such as the
-            result of `invert`.
+            result of `invert`, or k states of your own (`State.at`).
         grid: the nodes.
         formula: a formula or its name, for instance "belm(2)".
         starter: how the other k-1 first states are made from one: "ddim", "heun", "rk4", sub-stepped "rk4:8", or "lower_order"
@@ -53,21 +64,34 @@ def sample(
             state's or the predictor's precision where that is more.
         max_iterations: cap of their fixed-point iteration.
         callback: called with a `Step` after every row (after every sweep, of `max_iterations`, where the path is swept).
+        check_every: evaluations after which it is looked whether they were finite and nothing overflowed. Each look waits for the
+            device; by default there is one, at the end, which names the first state all the same.
         verify: evaluate eps twice at every state and compare the bits: exactness needs a deterministic predictor.
         progress: show a progress bar.
-        warn: examine the formula on the grid and warn, once, if it amplifies perturbations without bound.
+        warn: examine the formula on the grid and warn if it amplifies perturbations without bound, or is much less accurate
+            than DDIM with these steps.
 
     Returns:
         A `State`: `.x` the image (B, …), `.nfe` the number of evaluations of eps, and the k states that exact inversion needs.
 
     Raises:
-        ValueError, TypeError: an argument that does not fit, named.
+        ValueError, TypeError: an argument that does not fit, named. StateFileError: a state of another plan or schedule.
         NonFiniteError, ConvergenceError, FixedPointOverflowError, DeterminismError: while marching, with the step.
     """
-    run = Run(predictor, x, grid, formula, "sampling", arithmetic, stop, tolerance, max_iterations, starter)
-    if warn:
-        warn_if_unsafe(run)
-    return run.march(starter, callback, verify, progress)
+    check_predictor(predictor, grid)
+    request = Request(
+        x,
+        grid,
+        formula,
+        "sampling",
+        starter=starter,
+        arithmetic=arithmetic,
+        stop=stop,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        precision=predictor.dtype,
+    )
+    return _march(predictor, request, Driving(callback, check_every, verify, progress, warn))
 
 
 def invert(
@@ -83,6 +107,7 @@ def invert(
     max_iterations: int = 100,
     nodes_per_call: int | None = None,
     callback: Callable[[Step], None] | None = None,
+    check_every: int | None = None,
     verify: bool = False,
     progress: bool = False,
     warn: bool = True,
@@ -98,24 +123,74 @@ def invert(
             and a bidirectionally explicit formula retraces its steps. (A single image leaves k-1 states to the starter.)
         starter: as in `sample`, here from the image upwards; for an inversion by sweeps, the starter that sampling would use.
         nodes_per_call: in sweeps, how many states are given to the network at once; default all N.
-        predictor, grid, formula, arithmetic, stop, tolerance, max_iterations, callback, verify, progress, warn:
+        predictor, grid, formula, arithmetic, stop, tolerance, max_iterations, callback, check_every, verify, progress, warn:
             as in `sample`.
 
     Returns:
         A `State` at the noise end: `.x` the noise, `.record.residual` the last relative change where an iteration was needed.
 
     Raises:
-        ValueError, TypeError: an argument that does not fit, named.
+        ValueError, TypeError: an argument that does not fit, named. StateFileError: a state of another plan or schedule.
         NonFiniteError: a prediction that is not finite. ConvergenceError: the iteration did not reach its tolerance.
     """
-    check_types(predictor, grid)
-    stop = grid.steps if stop is None else stop
-    run = Run(predictor, x, grid, formula, "inversion", arithmetic, stop, tolerance, max_iterations, starter)
-    if run.by_sweeps:
-        return run.sweep(starter, nodes_per_call, callback, progress)
-    if warn:
-        warn_if_unsafe(run)
-    return run.march(starter, callback, verify, progress)
+    check_predictor(predictor, grid)
+    request = Request(
+        x,
+        grid,
+        formula,
+        "inversion",
+        starter=starter,
+        arithmetic=arithmetic,
+        stop=stop,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        precision=predictor.dtype,
+    )
+    if nodes_per_call is not None:
+        nodes_per_call = whole_number("nodes_per_call", nodes_per_call, 1)
+    driving = Driving(callback, check_every, verify, progress, warn)
+    if request.by_sweeps:
+        with progress_bar(request.iteration.cap, f"{request.plan.name} inversion, sweeps", progress) as bar:
+            return invert_by_sweeps(predictor, request, nodes_per_call, driving.after_sweep(request, bar), verify)
+    return _march(predictor, request, driving)
+
+
+def steps(
+    scale: Predictor | Schedule,
+    x: torch.Tensor | State,
+    grid: Grid,
+    formula: Formula | str,
+    *,
+    direction: str = "sampling",
+    starter: str | Starter = "ddim",
+    arithmetic: str | Fixed | None = None,
+    stop: int | None = None,
+    check_every: int | None = None,
+) -> Steps:
+    """Step by hand: the march of `sample` or `invert`, which asks for one slope at a time and waits.
+
+        march = vsvf.steps(schedule, noise, grid, "belm(2)")
+        while not march.done:
+            march.give(network(march.x, march.t))
+        image = march.x
+
+    For an edit between two steps, guidance of your own, several marches side by side with one batched call of the network.
+    For the same answers it has the bits of `sample` and `invert`.
+
+    Args:
+        scale: the predictor, or the schedule alone: it gives alpha, the scale of x, and the model's time.
+        direction: "sampling" or "inversion". x, grid, formula, starter, arithmetic, stop, check_every: as in `sample`.
+
+    Returns:
+        `Steps`: `.x`, `.sigma_bar`, `.t` of the state that is asked for, `.give(eps)`, `.replace(x)`, `.done`, `.state()`.
+
+    Raises:
+        ValueError, TypeError: an argument that does not fit, or a march that iterates. StateFileError: as in `sample`.
+    """
+    if not isinstance(scale, (Predictor, Schedule)):
+        raise TypeError(f"scale must be a Predictor or a Schedule, got {type(scale).__name__}")
+    request = Request(x, grid, formula, direction, starter=starter, arithmetic=arithmetic, stop=stop)
+    return Steps(request, ScheduleScale(scale) if isinstance(scale, Schedule) else scale, check_every)
 
 
 def integrate(
@@ -141,8 +216,11 @@ def integrate(
 
     Returns:
         x at nodes[-1], and the number of evaluations of eps.
+
+    Raises:
+        ValueError, TypeError: an argument that does not fit. NonFiniteError: a prediction or the result is not finite.
     """
-    check_types(predictor)
+    check_predictor(predictor)
     if not isinstance(x, torch.Tensor) or x.ndim < 2 or not x.is_floating_point() or x.numel() == 0:
         raise ValueError("x must be a floating tensor (B, …) that is not empty")
     if not all_finite(x):
@@ -157,7 +235,90 @@ def integrate(
     rows = starter_by_name(method).plan(positions)
     rows = rows.rescaled(predictor.alpha(rows.node))
     register = FloatRegister(rows, x.expand(rows.steps, *x.shape), FLOATS[arithmetic])
-    evaluate = Evaluator(predictor, rows)
-    with progress_bar(rows.rows, f"{rows.name}", progress) as bar:
-        march(rows, register, evaluate, Iteration(1.0, 1), lambda s: bar.update() if bar is not None else None)
+    watch = Watch()
+    evaluate = Evaluator(predictor, [rows], watch)
+    with progress_bar(rows.rows, rows.name, progress) as bar:
+        after = None if bar is None else lambda m: bar.update()
+        march(questions(rows, register, Iteration(1.0, 1), watch, after), evaluate)
+    watch.check()
     return register.state(rows.rows + rows.steps - 1).clone(), evaluate.nfe
+
+
+# ---- driving -----------------------------------------------------------------------------------------------
+
+
+class ScheduleScale:
+    """A schedule in the place of a predictor: alpha and the model's time at sigma_bar."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.alpha, self.time = schedule.alpha_at, schedule.timestep
+
+
+@dataclass(frozen=True)
+class Driving:
+    """How a march is driven and watched; the fields are arguments of `sample`."""
+
+    callback: Callable[[Step], None] | None
+    check_every: int | None
+    verify: bool
+    progress: bool
+    warn: bool
+
+    def after_sweep(self, request: Request, bar: Any) -> Callable[[int, torch.Tensor, int], None]:
+        """What is called after a sweep, with its number, the noise found so far, and the evaluations so far."""
+
+        def after(sweep: int, noise: torch.Tensor, nfe: int) -> None:
+            if self.callback is not None:
+                self.callback(Step(sweep, request.iteration.cap, float(request.plan.position[0]), noise, nfe))
+            if bar is not None:
+                bar.update()
+
+        return after
+
+
+def _march(predictor: Predictor, request: Request, driving: Driving) -> State:
+    if driving.warn:
+        request.warn(stacklevel=3)
+    every = None if driving.check_every is None else whole_number("check_every", driving.check_every, 1)
+    watch = Watch(every)
+    run = Run(request, predictor, watch)
+    evaluate = Evaluator(predictor, run.plans, watch, driving.verify)
+    rows, steps = run.plans[-1], request.plan.steps
+    with progress_bar(rows.rows, f"{request.formula.name} {request.direction}", driving.progress) as bar:
+
+        def after(m: int) -> None:
+            if driving.callback is not None:
+                assert run.register is not None
+                x, place = run.register.state(steps + m), float(rows.position[steps + m])
+                driving.callback(Step(m + 1, rows.rows, place, x, evaluate.nfe))
+            if bar is not None:
+                bar.update()
+
+        run.after = after if driving.callback is not None or bar is not None else None
+        march(run.conversation(), evaluate)
+    return run.state(evaluate.nfe)
+
+
+def check_predictor(predictor: Any, grid: Any = None) -> None:
+    """Raises:
+    TypeError: not a predictor, or not a grid.
+    """
+    if not isinstance(predictor, Predictor):
+        raise TypeError(
+            f"predictor must be a vsvf.predictors.Predictor, got {type(predictor).__name__}; wrap a callable(x, t) as "
+            "Predictor(callable, schedule, kind=…)"
+        )
+    if grid is not None and not isinstance(grid, Grid):
+        raise TypeError(f"grid must be a vsvf.Grid, got {type(grid).__name__}")
+
+
+@contextmanager
+def progress_bar(total: int, label: str, shown: bool) -> Iterator[Any]:
+    """A tqdm progress bar, or None."""
+    if not shown:
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=label, leave=False) as bar:
+        yield bar

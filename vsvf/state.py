@@ -9,13 +9,38 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vsvf.errors import StateFileError
 from vsvf.files import write_atomically
+from vsvf.fixed import unit
+from vsvf.plan import Plan
 
 if TYPE_CHECKING:
     import torch
 
-FORMAT = "vsvf-state-1"
+    from vsvf.formula import Formula
+    from vsvf.grid import Grid
+
+Array = np.ndarray
+
+FORMAT = "vsvf-state-2"
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What the integers of a fixed-point state mean.
+
+    Attributes:
+        fraction_bits, data_range: as asked for (`vsvf.Fixed`), so that the same scales are planned again.
+        exponents: of the k states; their reals are z 2^-e.
+        key: SHA-256 of the rows and scales of the whole run (`vsvf.fixed.BitPlan`).
+    """
+
+    fraction_bits: int | None
+    data_range: float
+    exponents: tuple[float, ...]
+    key: str
 
 
 @dataclass(frozen=True)
@@ -24,6 +49,7 @@ class Record:
 
     Attributes:
         formula, fingerprint: name and SHA-256 of the plan that it belongs to.
+        schedule: SHA-256 of alpha and the model's time at the plan's levels (`schedule_digest`), "" where no predictor made it.
         window: index of the oldest state (in sampling order) among the plan's states; 0 at the noise end.
         node: index of the grid node reached, N at the noise end, 0 at the data end.
         sigma_bar: of that node.
@@ -33,6 +59,8 @@ class Record:
         starter: the starter used, "" when the march went on from a state.
         nfe: evaluations of eps in the march that made it.
         residual: of an iterative inverse, the last relative change; 0 for explicit marches.
+        scales: of fixed-point numbers, else None.
+        notes: the caller's own, kept in the file: anything that JSON can hold.
     """
 
     formula: str
@@ -43,10 +71,32 @@ class Record:
     direction: str
     image: int
     arithmetic: str
+    schedule: str = ""
     starter: str = ""
     nfe: int = 0
     residual: float = 0.0
-    extra: dict[str, Any] = field(default_factory=dict)
+    scales: Scales | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plan: Plan, window: int, direction: str, arithmetic: str, **more: Any) -> Record:
+        """The record of the K states that begin at `window` of a plan.
+
+        Raises:
+            ValueError: the window stands within a step of a coupled method.
+        """
+        image = plan.last if direction == "sampling" else plan.first
+        node = plan.node_at(window, image)
+        if node < 0:
+            raise ValueError(f"{plan.name} stands within a step (row {window}): take the rows up to the next node")
+        position = float(plan.position[window + image])
+        return cls(plan.name, plan.fingerprint, window, node, position, direction, image, arithmetic, **more)
+
+
+def schedule_digest(alpha: Array, time: Array) -> str:
+    """SHA-256 of alpha and the model's time at a plan's levels, to the seven digits that another machine computes alike."""
+    numbers = [np.asarray(v, dtype=np.float64).astype(np.float32) + np.float32(0.0) for v in (alpha, time)]
+    return hashlib.sha256(b"".join(v.tobytes() for v in numbers)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -61,12 +111,38 @@ class State:
     record: Record
     tape: dict[int, torch.Tensor] = field(default_factory=dict)
 
+    @classmethod
+    def at(cls, end: str, values: torch.Tensor, formula: Formula | str, grid: Grid) -> State:
+        """A state of k values that the caller has: exact ones, another solver's, or states that were changed on purpose.
+
+        Args:
+            end: "noise" or "data", where the values stand.
+            values: (k, B, …) floating, in the predictor's scale x = alpha x_bar, oldest first in sampling order: at the k first
+                or the k last of `formula.plan(grid).position` (nodes N, N-1, … or …, 1, 0 for a linear multistep formula).
+            formula, grid: with which `sample` and `invert` will go on.
+
+        Raises:
+            ValueError: another `end`, values that are not floating, or not k of them.
+        """
+        from vsvf import formulas
+
+        if end not in ("noise", "data"):
+            raise ValueError(f"end must be 'noise' or 'data', got {end!r}")
+        plan = (formulas.by_name(formula) if isinstance(formula, str) else formula).plan(grid)
+        if len(values) != plan.steps or values.ndim < 3 or not values.is_floating_point():
+            raise ValueError(
+                f"values must be {plan.steps} floating states (k, B, …) for {plan.name}, got {values.dtype} of shape "
+                f"{tuple(values.shape)}"
+            )
+        window, direction = (0, "inversion") if end == "noise" else (plan.rows, "sampling")
+        return cls(values, Record.of(plan, window, direction, str(values.dtype).removeprefix("torch."), starter="given"))
+
     @property
     def x(self) -> torch.Tensor:
         """The image (or the noise), (B, …); float64 where the state is fixed-point."""
         image = self.values[self.record.image]
-        if self.record.arithmetic == "fixed":
-            return image.double() * 2.0 ** -self.record.extra["exponents"][self.record.image]
+        if self.record.scales is not None:
+            return image.double() * unit(self.record.scales.exponents[self.record.image])
         return image
 
     @property
@@ -113,9 +189,14 @@ class State:
             raise StateFileError(f"{path} is damaged: its checksum does not fit its content")
         tape = {int(name.removeprefix("tape.")): tensor for name, tensor in tensors.items() if name.startswith("tape.")}
         try:
-            record = Record(**json.loads(metadata["record"]))
-            if record.arithmetic == "fixed" and len(record.extra["exponents"]) != len(tensors["values"]):
-                raise KeyError("exponents")
+            fields = json.loads(metadata["record"])
+            if fields["scales"] is not None:
+                fields["scales"] = Scales(**{**fields["scales"], "exponents": tuple(fields["scales"]["exponents"])})
+            record = Record(**fields)
+            scales = record.scales
+            known = len(tensors["values"]) if scales is None else len(scales.exponents)
+            if (scales is not None) != (record.arithmetic == "fixed") or known != len(tensors["values"]):
+                raise KeyError("scales")
             return cls(tensors["values"], record, tape)
         except (TypeError, KeyError, json.JSONDecodeError) as error:
             raise StateFileError(f"{path} lacks what a state needs: {error}") from None

@@ -23,6 +23,7 @@ from vsvf import (
     sample,
 )
 from vsvf.engine.integers import BLOCK, FixedRegister
+from vsvf.engine.watch import Watch
 from vsvf.fixed import WORD, bits, plan_bits
 from vsvf.predictors import Predictor
 
@@ -264,7 +265,7 @@ def test_memory_does_not_grow_with_the_grid_but_for_the_tape(name):
     for steps in (10, 300):
         plan = formulas.by_name(name).plan(Grid.from_sigma_bar(np.linspace(0.5, 1.5, steps + 1)))
         register = FixedRegister(
-            plan, plan_bits(plan, np.ones_like(plan.node), Fixed()), 0, plan.rows, torch.zeros(plan.steps, 77), True
+            plan, plan_bits(plan, np.ones_like(plan.node), Fixed()), 0, plan.rows, torch.zeros(plan.steps, 77), True, Watch()
         )
         held.append(sum(v.untyped_storage().nbytes() for v in (register.buffer, register.shown)))
     assert held[0] == held[1] <= 2 * plan.steps * 80 * 8

@@ -7,9 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import alpha_at, euler_states, invert_multistep, sample_multistep
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vsvf import ConvergenceError, Grid, NonFiniteError, Schedule, formulas, integrate, invert, sample
-from vsvf.engine.march import Evaluator, Iteration
+from vsvf.engine.evaluator import Evaluator
+from vsvf.engine.march import Question
+from vsvf.engine.watch import Watch
 from vsvf.predictors import ClosedForm, Predictor, from_ode
 
 
@@ -195,12 +198,14 @@ def test_a_prediction_that_is_not_finite_is_named(direction, bad):
             out.view(-1)[-1] = bad
         return out
 
-    grid = own.ddpm_grid(10)
-    with pytest.raises(NonFiniteError, match="evaluation 4") as caught:
-        direction(ClosedForm(network, Schedule.linear()), torch.full((2, 3), 0.1, dtype=torch.float64), grid, "belm(2)")
-    assert f"sigma_bar = {calls[-1]:.6g}" in str(caught.value)
-    assert "belm(2)" in str(caught.value)
-    assert len(calls) == 4
+    grid, x = own.ddpm_grid(10), torch.full((2, 3), 0.1, dtype=torch.float64)
+    for every, made in ((None, 10), (1, 4), (3, 6)):  # read at the end, or every so many evaluations
+        calls.clear()
+        with pytest.raises(NonFiniteError, match="evaluation 4") as caught:
+            direction(ClosedForm(network, Schedule.linear()), x, grid, "belm(2)", check_every=every)
+        assert f"sigma_bar = {calls[3]:.6g}" in str(caught.value)
+        assert "belm(2)" in str(caught.value)
+        assert len(calls) == made
 
 
 def test_the_step_of_a_bad_prediction_is_counted_from_the_start_of_the_march():
@@ -213,11 +218,43 @@ def test_the_step_of_a_bad_prediction_is_counted_from_the_start_of_the_march():
         sample(from_ode(network), torch.ones(1, 2, dtype=torch.float64), grid, "adams_bashforth(2)")
 
 
-def test_changing_the_input_in_place_is_an_error():
-    grid = own.ddpm_grid(5)
-    predictor = Predictor(lambda x, t: x.mul_(0.5), Schedule.linear())
-    with pytest.raises(ValueError, match="in place"):
-        sample(predictor, torch.ones(1, 2, dtype=torch.float64), grid, "belm(2)")
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize("change", [lambda x: x.mul_(0.5), lambda x: x.data.mul_(0.5), lambda x: x.numpy().__imul__(0.5)])
+@pytest.mark.parametrize("arithmetic", ["float64", "fixed"])
+@pytest.mark.parametrize("size", [22, 5000])
+def test_changing_the_input_in_place_is_an_error(arithmetic, change, inference, size):
+    def network(x, t):
+        change(x)
+        return 0.1 * x
+
+    with pytest.raises(ValueError, match="in place"), torch.inference_mode(inference):
+        x = torch.ones(1, size, dtype=torch.float64)
+        sample(Predictor(network, Schedule.linear()), x, own.ddpm_grid(5), "belm(2)", arithmetic=arithmetic)
+
+
+@pytest.mark.parametrize("arithmetic", ["float32", "fixed"])
+@pytest.mark.parametrize("name", ["ddim", "belm(2)", "stable_belm(4)", "edict(0.93)"])
+@pytest.mark.parametrize("way", [sample, invert])
+def test_a_march_reads_the_device_no_oftener_when_it_is_longer(way, name, arithmetic):
+    """Every number that leaves a tensor for Python makes a GPU's queue wait: their count must not depend on N."""
+    if way is invert and name == "ddim":
+        return  # solved row by row, by an iteration
+
+    class Counting(TorchDispatchMode):
+        reads = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            copies = function is torch.ops.aten._to_copy.default
+            self.reads += function is torch.ops.aten._local_scalar_dense.default or (copies and kwargs.get("device") is not None)
+            return function(*args, **(kwargs or {}))
+
+    counts = []
+    for steps in (10, 40):
+        grid = Grid.from_schedule(Schedule.linear(), steps, "log_snr", "smallest")
+        with Counting() as counting:
+            way(own.tanh_network(), torch.full((1, 4), 0.1), grid, name, arithmetic=arithmetic, warn=False)
+        counts.append(counting.reads)
+    assert counts[0] == counts[1]
 
 
 def test_the_callers_noise_is_left_alone(generator):
@@ -333,10 +370,10 @@ def test_a_progress_bar_on_request(capsys):
 
 def test_an_evaluator_counts():
     plan = formulas.ddim().plan(own.sd_grid(4))
-    evaluate = Evaluator(own.tanh_network(), plan, nfe=5)
-    evaluate(torch.ones(1, 2), 0)
-    assert evaluate.nfe == 6
-    assert Iteration(1e-3, 4).cap == 4
+    evaluate = Evaluator(own.tanh_network(), [plan], Watch())
+    for _ in range(3):
+        evaluate(Question(torch.ones(1, 2), 0, plan))
+    assert evaluate.nfe == 3
 
 
 # ---- what networks may do with tensors

@@ -127,8 +127,8 @@ def iteration_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def remember(state: State, settings: Mapping[str, Any]) -> State:
     """The state with the settings in its record, so that another command can go on from it without options."""
-    extra = {**state.record.extra, "command": {**settings, "network": network_digest()}}
-    return replace(state, record=replace(state.record, extra=extra))
+    notes = {**state.record.notes, "command": {**settings, "network": network_digest()}}
+    return replace(state, record=replace(state.record, notes=notes))
 
 
 def recall(path: str | Path, device: torch.device) -> tuple[State, dict[str, Any]]:
@@ -142,7 +142,7 @@ def recall(path: str | Path, device: torch.device) -> tuple[State, dict[str, Any
     state = State.load(path)
     if state.values.ndim != 5 or tuple(state.values.shape[2:]) != SHAPE:
         raise ValueError(f"{path} holds states of shape {tuple(state.values.shape)}, not (k, B, 1, 28, 28): not digits")
-    saved = dict(state.record.extra.get("command", {}))
+    saved = dict(state.record.notes.get("command", {}))
     if saved.get("network", network_digest()) != network_digest():
         warnings.warn(f"{path} was made with other weights of the embedded network: nothing will fit exactly", stacklevel=2)
     if not saved:

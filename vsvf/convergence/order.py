@@ -14,7 +14,7 @@ from vsvf.errors import ConvergenceError, NonFiniteError
 from vsvf.formula import Formula
 from vsvf.grid import Grid
 from vsvf.solve import invert, sample
-from vsvf.state import Record, State
+from vsvf.state import State
 
 Array = np.ndarray
 
@@ -58,19 +58,7 @@ def exact_state(formula: Formula, grid: Grid, problem: Problem, at: str, dtype: 
     plan = formula.plan(grid)
     window = 0 if at == "noise" else plan.rows
     values = torch.stack([problem.exact(float(p)) for p in plan.position[window : window + plan.steps]]).to(dtype)
-    image = plan.first if at == "noise" else plan.last
-    record = Record(
-        formula=plan.name,
-        fingerprint=plan.fingerprint,
-        window=window,
-        node=grid.steps if at == "noise" else 0,
-        sigma_bar=float(plan.position[window + image]),
-        direction="inversion" if at == "noise" else "sampling",
-        image=image,
-        arithmetic=str(dtype).removeprefix("torch."),
-        starter="exact",
-    )
-    return State(values, record)
+    return State.at(at, values, formula, grid)
 
 
 def march_error(formula: Formula, grid: Grid, problem: Problem, direction: str) -> float:

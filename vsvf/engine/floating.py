@@ -58,9 +58,12 @@ class FloatRegister:
         columns = np.flatnonzero(np.any(rows.c[:, 1:] != 0.0, axis=0)) + 1
         newest = 1 if not rows.explicit else columns.min(initial=1)
         self.slopes = int(columns.max() - newest + 1) if len(columns) else 0
-        self.buffer = torch.zeros((self.steps + self.slopes, self.shape.numel()), dtype=dtype, device=first.device)
+        size, line = self.shape.numel(), 64 // dtype.itemsize
+        with torch.inference_mode(False):  # so that every state has a version, which tells whether a predictor changed it
+            memory = torch.zeros((self.steps + self.slopes, -(-size // line) * line), dtype=dtype, device=first.device)
+            self.buffer = memory[:, :size]  # every state begins a cache line: the bits of some networks depend on it
         self.states = [self.buffer[slot].view(self.shape) for slot in range(self.steps)]
-        self.memory = self.buffer.untyped_storage().data_ptr()
+        self.memory = memory.untyped_storage().data_ptr()
         self.known = [-1] * max(self.slopes, 1)
         self.fresh: torch.Tensor | None = None  # the slope that is not copied yet, flat,
         self.fresh_slot = 0  # and its place in the ring

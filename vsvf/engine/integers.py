@@ -5,8 +5,8 @@ state z. The exact sum z + t is an integer; float64 rounds it monotonically, and
 
     |fl(z + t)| < 2^53   implies   fl(z + t) = z + t,
 
-whatever t was. One test of the result after each addition thus finds every overflow, and a result that passes is undone
-exactly by z = fl(z_new - t), since z passed the same test before. Zeros are always +0: no sum or difference here makes a -0.
+whatever t was. One look at the result after each addition thus finds every overflow, and a result that passes is undone
+exactly by z = fl(z_new - t), since z passed before. Zeros are always +0: no sum or difference here makes a -0.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from vsvf.engine.watch import Watch
 from vsvf.errors import FixedPointOverflowError
-from vsvf.fixed import CELL, WORD, BitPlan
+from vsvf.fixed import CELL, WORD, BitPlan, unit
 from vsvf.plan import Plan
 
 BLOCK = 1 << 17  # entries that a thread of a CPU works on at a time: few calls, and intermediate results stay in its cache
@@ -55,6 +56,7 @@ class FixedRegister:
         start, stop: the rows marched are start … stop - 1, whichever the direction.
         first: the first window in marching order, (K, …): x 2^e as int64, or x in float64, which is rounded.
         sampling: the direction of the march.
+        watch: is shown every new state.
         tape: cells left by an earlier march, by row of the plan.
     """
 
@@ -66,9 +68,10 @@ class FixedRegister:
         stop: int,
         first: torch.Tensor,
         sampling: bool,
+        watch: Watch,
         tape: dict[int, torch.Tensor] | None = None,
     ) -> None:
-        self.rows, self.bits, self.sampling = rows, bits, sampling
+        self.rows, self.bits, self.sampling, self.watch = rows, bits, sampling, watch
         self.start, self.stop = start, stop
         self.shape, self.steps = first.shape[1:], rows.steps
         self.tape = dict(tape or {})
@@ -76,13 +79,14 @@ class FixedRegister:
         self.nearest, self.farthest = (int(columns.min()), int(columns.max())) if len(columns) else (0, 0)
         size, device = self.shape.numel(), first.device
         line = -(-size // 8) * 8  # whole cache lines for each
-        self.buffer = torch.zeros((self.steps + self.farthest, line), dtype=torch.float64, device=device)[:, :size]
+        with torch.inference_mode(False):  # so that every state has a version, which tells whether a predictor changed it
+            self.buffer = torch.zeros((self.steps + self.farthest, line), dtype=torch.float64, device=device)[:, :size]
+            self.shown, self.shown_index = torch.empty(size, dtype=torch.float64, device=device), -1
         self.integers, self.slopes = self.buffer[: self.steps], self.buffer[self.steps :]
         self.known: set[int] = set()  # the states whose slopes are stored,
         self.fresh: torch.Tensor | None = None  # and the newest one, while it is the predictor's own tensor,
         self.fresh_index = -1  # with its state
-        self.units = (bits.signs * 2.0**-bits.exponents).tolist()  # 1 / S
-        self.shown, self.shown_index = torch.empty(size, dtype=torch.float64, device=device), -1
+        self.units = [sign * unit(e) for sign, e in zip(bits.signs.tolist(), bits.exponents.tolist())]  # 1 / S
         self.blocks = self._cut(size, device)
         self.sums = [self._row(row) for row in range(start, stop)]
         for s in range(self.steps):
@@ -182,8 +186,7 @@ class FixedRegister:
             if cell is not None and self.sampling:
                 self._shift(z, row_sum.shift, cell[block.part], block, m)
             add(z, self._sum(block, row_sum))
-            if not inside(z):
-                raise self._overflow(m + self.steps)
+            self._look(z, m)
             if cell is not None and not self.sampling:
                 self._shift(z, -row_sum.shift, cell[block.part], block, m)
         if cell is not None and (row_sum.shift > 0) == self.sampling:
@@ -221,8 +224,10 @@ class FixedRegister:
             z.copy_(block.total)
         else:
             z.mul_(size).add_(cell)
-            if not inside(z):
-                raise self._overflow(m + self.steps)
+            self._look(z, m)
+
+    def _look(self, z: torch.Tensor, m: int) -> None:
+        self.watch.inside(z, lambda: self._overflow(m + self.steps))
 
     def _cell(self, row: int, shift: int) -> torch.Tensor | None:
         """The tape's cell of this row: to be filled when bits are set aside, read (zeros if never filled) when taken back."""
@@ -264,7 +269,7 @@ def encoded(x: torch.Tensor, exponent: float, what: str = "the values") -> torch
 
 def decoded(z: torch.Tensor, exponent: float) -> torch.Tensor:
     """z 2^-exponent in float64: what the predictor sees of an integer state."""
-    return z.double() * 2.0**-exponent
+    return z.double() * unit(exponent)
 
 
 def quantised(x: torch.Tensor, exponent: float) -> torch.Tensor:
@@ -273,12 +278,7 @@ def quantised(x: torch.Tensor, exponent: float) -> torch.Tensor:
 
 
 def inside(values: torch.Tensor) -> bool:
-    """Whether all |values| < 2^53; not for NaN. Of float64, a sum of squares tells in one fast pass unless it is close."""
-    if values.dtype == torch.float64 and values.ndim == 1 and torch.dot(values, values).item() < SAFE:
-        return True
+    """Whether all |values| < 2^53; not for NaN. (It waits for the device: for states that come from outside.)"""
     low, high = torch.aminmax(values)
     limit = float(1 << WORD)
     return float(low) > -limit and float(high) < limit
-
-
-SAFE = 2.0 ** (2 * WORD - 1)  # a sum of squares below it, however it was rounded, proves that no number reaches 2^WORD

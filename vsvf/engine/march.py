@@ -1,22 +1,47 @@
-"""The engine: one loop that runs any plan, in either direction.
+"""The engine: one loop that runs any plan, in either direction, and asks for the slopes it needs.
 
 A plan's rows only say which states and slopes are summed with which weights, so sampling, inversion (the same relations
-solved for the oldest state), implicit rows and Runge-Kutta starters are all runs of `march`.
+solved for the oldest state), implicit rows and Runge-Kutta starters are all runs of `questions`. It is a generator: it yields a
+state and is sent the slope there. Whoever answers (a predictor, a diffusers pipeline, a user who steps by hand) need not know in
+which order slopes are taken and rows formed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import torch
 
-from vsvf.engine.floating import all_finite
 from vsvf.engine.iteration import Anderson, Iteration
 from vsvf.engine.register import Register
-from vsvf.errors import ConvergenceError, NonFiniteError
+from vsvf.engine.watch import Watch
+from vsvf.errors import ConvergenceError
 from vsvf.plan import Plan
-from vsvf.predictors.base import Predictor
+
+Result = TypeVar("Result")
+
+
+class Question(NamedTuple):
+    """A state whose slope is wanted.
+
+    Attributes:
+        x: the state, x = alpha x_bar, (B, …): a view of the engine's memory, which must not be changed and is overwritten later.
+        s: its number in the order of march. rows: the plan that it belongs to.
+    """
+
+    x: torch.Tensor
+    s: int
+    rows: Plan
+
+    @property
+    def sigma_bar(self) -> float:
+        """The level at which the slope is taken."""
+        return float(self.rows.node[self.s])
+
+
+Questions = Generator[Question, torch.Tensor, Result]
 
 
 @dataclass(frozen=True)
@@ -37,85 +62,51 @@ class Step:
     nfe: int
 
 
-class Evaluator:
-    """eps at the states of a plan, counted and checked.
-
-    Args:
-        predictor: the predictor.
-        rows: the plan in marching order (its nodes are where slopes are taken).
-        nfe: evaluations counted already.
-    """
-
-    def __init__(self, predictor: Predictor, rows: Plan, nfe: int = 0) -> None:
-        self.predictor = predictor
-        self.nodes = rows.node.tolist()
-        self.times = predictor.time(rows.node).tolist()
-        self.name = rows.name
-        self.nfe = nfe
-
-    def __call__(self, x: torch.Tensor, s: int) -> torch.Tensor:
-        version = 0 if x.is_inference() else x._version  # inference tensors have none
-        slope = self.predictor.epsilon(x, self.nodes[s], self.times[s])
-        self.nfe += 1
-        if not x.is_inference() and x._version != version:
-            raise ValueError("the predictor changed its input x in place; it must leave x as it is (clone it first)")
-        if not all_finite(slope):
-            what = "prediction" if all_finite(x) else "state itself, and so the prediction,"
-            raise NonFiniteError(
-                f"{self.name}: the {what} at state {s} (sigma_bar = {self.nodes[s]:.6g}, t = {self.times[s]:.6g}, "
-                f"evaluation {self.nfe}) is not finite"
-            )
-        return slope
-
-
-@torch.no_grad()
-def march(
+def questions(
     rows: Plan,
     register: Register,
-    evaluate: Callable[[torch.Tensor, int], torch.Tensor],
     iteration: Iteration,
+    watch: Watch,
     after: Callable[[int], None] | None = None,
-) -> None:
-    """Run all rows of a plan.
+    start: int = 0,
+) -> Questions[None]:
+    """The rows of a plan as a conversation: yields a `Question`, is sent eps there.
 
         z_{K+m} = sum_j a[m, j-1] z_{K+m-j} + sum_j c[m, j] eps(z_{K+m-j})
 
     Args:
         rows: the plan in marching order, in the scale of the register's states.
-        register: holds the first K states.
-        evaluate: (x, s) -> eps at state s. Called once per state whose slope some row needs.
+        register: holds the states K + start - 1 and older. A slope that it has is not asked for; none is asked for twice.
         iteration: for implicit rows.
-        after: called with s = K + m when state s is done.
+        watch: is shown every slope.
+        after: called with m when row m is done.
+        start: the first row to be formed.
     """
     steps = rows.steps
     reads = [[j for j in range(steps, 0, -1) if weights[j] != 0.0] for weights in rows.c.tolist()]
     implicit = rows.c[:, 0].tolist()
-    for m, columns in enumerate(reads):
-        s = steps + m
-        for j in columns:
-            if not register.has_slope(s - j):
-                register.put_slope(s - j, evaluate(register.state(s - j), s - j))
+    for m in range(start, rows.rows):
+        for j in reads[m]:
+            s = steps + m - j
+            if not register.has_slope(s):
+                slope = yield Question(register.state(s), s, rows)
+                watch.slope(slope, rows, s)
+                register.put_slope(s, slope)
         register.advance(m)
         if implicit[m] != 0.0:
-            _solve(register, evaluate, s, implicit[m], iteration, rows.name)
+            yield from _solve(register, rows, steps + m, implicit[m], iteration, watch)
         if after is not None:
-            after(s)
+            after(m)
 
 
-def _solve(
-    register: Register,
-    evaluate: Callable[[torch.Tensor, int], torch.Tensor],
-    s: int,
-    weight: float,
-    iteration: Iteration,
-    name: str,
-) -> None:
+def _solve(register: Register, rows: Plan, s: int, weight: float, iteration: Iteration, watch: Watch) -> Questions[None]:
     """Solve z = explicit part + weight eps(z) for state s by fixed-point iteration."""
     explicit = register.state(s).clone()
     acceleration = Anderson()
     change = float("inf")
     for _ in range(iteration.cap):
-        slope = evaluate(register.state(s), s)
+        slope = yield Question(register.state(s), s, rows)
+        watch.slope(slope, rows, s)
         new = explicit + weight * slope
         old = register.state(s).clone()
         change = float((new - old).abs().max() / new.abs().max().clamp(min=1.0))
@@ -124,10 +115,28 @@ def _solve(
             register.put(s, new)
             register.put_slope(s, slope)
             return
+        if change != change:  # nan: nothing will mend it
+            watch.check()
         register.put(s, acceleration.step(old, new, change))
     raise ConvergenceError(
-        f"{name}: the implicit row for state {s} is not solved: after {iteration.cap} iterations the relative change is "
+        f"{rows.name}: the implicit row for state {s} is not solved: after {iteration.cap} iterations the relative change is "
         f"{change:.3g}, the tolerance {iteration.tolerance:.3g}; take more steps, raise max_iterations, or use an explicit formula",
         residual=change,
         iterations=iteration.cap,
     )
+
+
+@torch.no_grad()
+def march(conversation: Questions[Result], answer: Callable[[Question], torch.Tensor]) -> Result:
+    """Answer every question of a conversation, and return what it returns.
+
+    Args:
+        conversation: `questions(…)`, or several of them joined by `yield from`.
+        answer: gives eps at a question's state, (B, …).
+    """
+    try:
+        question = next(conversation)
+        while True:
+            question = conversation.send(answer(question))
+    except StopIteration as end:
+        return end.value

@@ -13,13 +13,50 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from vsvf.engine.arguments import Request
+from vsvf.engine.evaluator import compare
 from vsvf.engine.floating import all_finite
 from vsvf.engine.iteration import Anderson, Iteration
+from vsvf.engine.run import starter_plan
 from vsvf.errors import ConvergenceError, NonFiniteError
+from vsvf.fixed import plan_bits
 from vsvf.plan import Plan
 from vsvf.predictors.base import Predictor
+from vsvf.state import Record, State, schedule_digest
 
 Array = np.ndarray
+
+
+def invert_by_sweeps(
+    predictor: Predictor,
+    request: Request,
+    nodes_per_call: int | None,
+    after: Callable[[int, torch.Tensor, int], None],
+    verify: bool,
+) -> State:
+    """The state at the noise end whose march, starter included, ends at the request's image.
+
+    Args:
+        nodes_per_call, after, verify: as in `invert_path`.
+
+    Raises:
+        ValueError: not the whole grid is asked for, or fixed-point numbers. ConvergenceError: the sweeps do not converge.
+    """
+    plan = request.plan
+    if request.fixed is not None:
+        plan_bits(plan, predictor.alpha(plan.node), request.fixed)  # which refuses it, with the reason
+    if request.stop != request.grid.steps or request.start != plan.rows:
+        raise ValueError(f"{plan.name} is inverted as a whole path: stop must be N = {request.grid.steps}, from the data end")
+    starting, used = None, ""
+    if plan.steps > 1:
+        starting, _, used = starter_plan(request, plan.position[: plan.steps])
+    x = request.given.x if request.given is not None else request.tensor
+    values, nfe, residual = invert_path(
+        predictor, x, plan, starting, request.iteration, request.dtype, nodes_per_call, after, verify
+    )
+    digest = schedule_digest(predictor.alpha(plan.node), predictor.time(plan.node))
+    record = Record.of(plan, 0, "inversion", request.arithmetic, schedule=digest, starter=used, nfe=nfe, residual=residual)
+    return State(values, record)
 
 
 @torch.no_grad()
@@ -32,6 +69,7 @@ def invert_path(
     dtype: torch.dtype,
     nodes_per_call: int | None = None,
     after: Callable[[int, torch.Tensor, int], None] | None = None,
+    verify: bool = False,
 ) -> tuple[torch.Tensor, int, float]:
     """The path z_0 … of `plan` that ends at x.
 
@@ -44,6 +82,7 @@ def invert_path(
         dtype: of the path.
         nodes_per_call: states evaluated in one call of the network; default all.
         after: called with the number of sweeps done, the noise found so far, and the evaluations so far.
+        verify: evaluate every batch twice and compare the bits.
 
     Returns:
         The first window (K, B, …) at the noise end, the number of evaluations of eps, the last relative change.
@@ -75,13 +114,16 @@ def invert_path(
             batch = path[torch.as_tensor(part, device=x.device)].reshape(-1, *x.shape[1:])
             levels = np.repeat(nodes[part], x.shape[0])
             slope = predictor.epsilon(batch, levels)
+            if verify:
+                where = f"sweep {sweep} (sigma_bar from {levels.min():.6g} to {levels.max():.6g})"
+                compare(slope.clone(), predictor.epsilon(batch, levels), where)
             if not all_finite(slope) and all_finite(batch):
                 raise NonFiniteError(
                     f"{plan.name}: a prediction in sweep {sweep}, between sigma_bar = {levels.min():.6g} and {levels.max():.6g}, "
                     "is not finite"
                 )
             slopes.append(slope.to(dtype).reshape(len(part), -1))
-        nfe += len(needed)
+        nfe += len(needed) * (2 if verify else 1)
         new = torch.matmul(gain, torch.cat(slopes)) + carry[:, None] * flat
         old = path[:known].reshape(known, -1)
         change = float((new - old).abs().max() / new.abs().max().clamp(min=1.0))

@@ -35,16 +35,16 @@ class Coupled(Formula):
         c: list = []
         nodes = [grid.sigma_bar[-1]] * 2
         positions = [grid.sigma_bar[-1]] * 2
-        per_step = 0
         for i in range(grid.steps, 0, -1):
             here, there = grid.sigma_bar[i], grid.sigma_bar[i - 1]
             rows_a, rows_c, row_nodes, row_positions = self.stage(here - there, here, there)
-            per_step = len(rows_a)
             a += rows_a
             c += rows_c
             nodes += row_nodes
             positions += row_positions
-        return Plan(self.name, np.array(a), np.array(c), np.array(nodes), np.array(positions), rows_per_step=per_step, last=0)
+        index = np.full(len(nodes), -1)
+        index[:: len(a) // grid.steps][: grid.steps + 1] = np.arange(grid.steps, -1, -1)  # the first state after each step
+        return Plan(self.name, np.array(a), np.array(c), np.array(nodes), np.array(positions), index=index, last=0)
 
 
 def edict(p: float = 0.93) -> Coupled:

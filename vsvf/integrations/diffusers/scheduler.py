@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from vsvf import formulas
-from vsvf.errors import ZeroStabilityWarning
+from vsvf.engine.arguments import Request, whole_number
+from vsvf.engine.stepping import Steps, levels
 from vsvf.grid import FINALS, Grid
 from vsvf.integrations.diffusers.config import config_of, is_flow, read
-from vsvf.integrations.diffusers.stepper import SteppedMarch
 from vsvf.predictors.prediction import to_epsilon
-from vsvf.stability.report import stability
+from vsvf.solve import ScheduleScale
 from vsvf.state import State
 
 # after diffusers_config, which says what to install where diffusers is missing; by these names, which diffusers looks up in
@@ -34,7 +34,7 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         pipe.scheduler = VSVFScheduler.from_config(pipe.scheduler.config, formula="belm", steps=2)
 
     Each `step` hands in one prediction and gets back the next sample to be predicted at, the image at last. Rows are those of
-    `formula.plan(scheduler.grid)`, run by the registers of `vsvf.sample`: for the same numbers from the network, the same bits.
+    `formula.plan(scheduler.grid)`, run by the engine of `vsvf.sample`: for the same numbers from the network, the same bits.
 
     Evaluations. `timesteps` has one entry per evaluation, in order. Linear multistep formulas with the starter "ddim" or
     "lower_order" take N = num_inference_steps of them. Coupled methods (EDICT, McCallum-Foster) take two per step: each time
@@ -112,15 +112,17 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         table = np.arange(num_train_timesteps)
         self.alphas_cumprod = torch.from_numpy(self.schedule.alpha(table) ** 2).float()
         self.timesteps = torch.from_numpy(table if inverse else table[::-1].copy())
-        SteppedMarch(self.formula, _toy_grid(), self.schedule, inverse=inverse, starter=starter, arithmetic=arithmetic)
+        self._itinerary(self._request(_toy_grid(), None))
         self.num_inference_steps: int | None = None
         self.grid: Grid | None = None
         self._given: State | None = None
-        self._march: SteppedMarch | None = None
+        self._march: Steps | None = None
+        self._levels: Itinerary | None = None
         self._begin_index: int | None = None
         self._index = 0
         self._dtype: torch.dtype | None = None  # of the samples
-        self._returned: tuple[torch.Tensor | None, int] = (None, 0)  # what went out last, and its version
+        self._returned: tuple[torch.Tensor | None, int | None] = (None, None)  # what went out last, and its version
+        self._finished: State | None = None  # of a march that was done when the scheduler was pickled
 
     @classmethod
     def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
@@ -172,15 +174,37 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
     def _use(self, grid: Grid, device: str | torch.device | None) -> None:
         """Make ready for a march on `grid`, from the states of `start_from` where there are any."""
-        march = self._new_march(grid, self._given)
-        self._warn_if_unsafe(grid)
+        request = self._request(grid, self._given)
+        itinerary = self._itinerary(request)
+        if self._given is not None and not itinerary.all:
+            way = "start_from was given a state that stands at its end already"
+            raise ValueError(f"{way} (node {self._given.record.node}): the other direction is scheduler.inverse()")
+        if self.grid is None or not np.array_equal(grid.sigma_bar, self.grid.sigma_bar):
+            request.warn(stacklevel=4)
         self.grid, self.num_inference_steps = grid, grid.steps
-        self._set_march(march)
-        times = self.schedule.timestep(march.levels)
-        self.order = max(1, len(march.phases[-1].asked) // grid.steps)
+        self._march, self._levels, self._index, self._returned, self._finished = None, itinerary, 0, (None, None), None
+        times = self.schedule.timestep(np.array(itinerary.all))
+        self.order = max(1, len(itinerary.main) // grid.steps)
         whole = bool(np.all(times == np.rint(times)))
         self.timesteps = torch.from_numpy(times.astype(np.int64 if whole else np.float32)).to(device)
         self._begin_index = None
+
+    def _request(self, grid: Grid, x: torch.Tensor | State | None) -> Request:
+        """A march on `grid` by this config; without x, one from a single zero."""
+        c = self.config
+        request = Request(
+            torch.zeros((1, 1), dtype=torch.float64) if x is None else x,
+            grid,
+            self.formula,
+            "inversion" if c["inverse"] else "sampling",
+            starter=c["starter"],
+            arithmetic=c["arithmetic"],
+        )
+        request.steppable()
+        return request
+
+    def _itinerary(self, request: Request) -> Itinerary:
+        return Itinerary(*levels(request, ScheduleScale(self.schedule)))
 
     @property
     def final(self) -> str:
@@ -217,28 +241,6 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         nodes = self.schedule.sigma_bar(times)
         return Grid(nodes, self.schedule.alpha_at(nodes), times, "given timesteps")
 
-    def _new_march(self, grid: Grid, given: State | None = None) -> SteppedMarch:
-        c = self.config
-        return SteppedMarch(
-            self.formula,
-            grid,
-            self.schedule,
-            inverse=c["inverse"],
-            starter=c["starter"],
-            given=given,
-            arithmetic=c["arithmetic"],
-        )
-
-    def _warn_if_unsafe(self, grid: Grid) -> None:
-        if self.grid is not None and np.array_equal(grid.sigma_bar, self.grid.sigma_bar):
-            return  # examined before
-        report = stability(self.formula, grid)
-        if report.unsafe("inversion" if self.config["inverse"] else "sampling"):
-            warnings.warn(f"{self.formula.name} on {grid}: {report.sentence}", ZeroStabilityWarning, stacklevel=4)
-
-    def _set_march(self, march: SteppedMarch) -> None:
-        self._march, self._index, self._returned = march, 0, (None, 0)
-
     # ---- a step --------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -268,7 +270,7 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             ValueError: steps in another order than `timesteps`, shapes that differ, eta other than 0.
             NonFiniteError: a prediction that is not finite, or states that overflowed.
         """
-        if self._march is None:
+        if self._levels is None:
             raise ValueError("set_timesteps must be called before step")
         if eta:
             raise ValueError(f"eta must be 0, the methods are deterministic, got {eta}")
@@ -280,59 +282,65 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
                 raise ValueError(f"model_output has shape {tuple(model_output.shape)}, sample {tuple(sample.shape)}")
             model_output = model_output[:, : sample.shape[1]]
         march = self._at(timestep, sample)
-        level = march.level
-        alpha = float(self.schedule.alpha_at(level))
-        march.give(to_epsilon(self.kind, model_output, sample, alpha, float(alpha * level)))
+        x, alpha = march.x, float(self.schedule.alpha_at(march.sigma_bar))
+        march.give(to_epsilon(self.kind, model_output, x, alpha, alpha * march.sigma_bar))
         self._index += 1
         following = march.x.to(sample.dtype)
-        self._returned = (following, following._version)
+        self._returned = (following, None if following.is_inference() else following._version)
         self._given, self._dtype = None, sample.dtype
         return SchedulerOutput(prev_sample=following) if return_dict else (following,)
 
-    def _at(self, timestep: int | float | torch.Tensor, sample: torch.Tensor) -> SteppedMarch:
+    def _at(self, timestep: int | float | torch.Tensor, sample: torch.Tensor) -> Steps:
         """The march, standing where `sample` is the state whose slope it asks for."""
-        assert self._march is not None
-        march = self._march
-        if not march.begun:
+        if self._march is None:
             march = self._begin(float(timestep), sample)
-        elif march.done:
+        elif self._march.done:
             raise ValueError("all timesteps have been stepped; call set_timesteps to start anew")
+        else:
+            march = self._march
         expected = float(self.timesteps[self._index])
         if float(timestep) != expected:
             raise ValueError(f"step was given timestep {float(timestep):g}, the next of timesteps is {expected:g}")
         last, version = self._returned
-        untouched = sample is last and sample._version == version
+        untouched = sample is last and version is not None and sample._version == version
         if not untouched and not torch.equal(sample, march.x.to(sample.dtype)):
-            if march.given is not None and self._index == 0:
+            if self._given is not None and self._index == 0:
                 raise ValueError("the first sample must be the one that start_from returned")
             march.replace(sample)
         return march
 
-    def _begin(self, timestep: float, sample: torch.Tensor) -> SteppedMarch:
-        assert self._march is not None and self.grid is not None
-        times = self.timesteps.tolist()
-        start = self._begin_index
-        if start is None:
-            start = times.index(timestep) if timestep in times else 0
+    def _begin(self, timestep: float, sample: torch.Tensor) -> Steps:
+        assert self.grid is not None and self._levels is not None
+        grid, start = self.grid, self._start(timestep)
         if start > 0:  # in the middle, as in image-to-image: the rest of the grid alone
-            done, nodes, alpha = start // self.order, self.grid.sigma_bar, self.grid.alpha
-            part = slice(done, None) if self.config["inverse"] else slice(0, self.grid.steps + 1 - done)
-            march = self._new_march(Grid(nodes[part], alpha[part], None, f"part of {self.grid.name}"))
-            if self._march.given is not None or not np.array_equal(march.levels, self._march.levels[start:]):
+            done, nodes, alpha = start // self.order, grid.sigma_bar, grid.alpha
+            part = slice(done, None) if self.config["inverse"] else slice(0, grid.steps + 1 - done)
+            if len(nodes[part]) > self.formula.steps:
+                grid = Grid(nodes[part], alpha[part], None, f"part of {self.grid.name}")
+            if self._given is not None or self._itinerary(self._request(grid, None)).all != self._levels.all[start:]:
                 raise ValueError(f"the march cannot begin at entry {start} of timesteps: choose the start of a step")
-            self._set_march(march)
-            self._index = start
-        march = self._march
-        march.begin(None if march.given is not None else sample)
-        return march
+        request = self._request(grid, sample if self._given is None else self._given)
+        self._march, self._index = Steps(request, ScheduleScale(self.schedule)), start
+        return self._march
+
+    def _start(self, timestep: float) -> int:
+        """The entry of `timesteps` to begin at: that of `set_begin_index`, or the first of this time that starts a step."""
+        if self._begin_index is not None:
+            return self._begin_index
+        entries = [n for n, time in enumerate(self.timesteps.tolist()) if time == timestep]
+        return next((n for n in entries if n % self.order == 0), entries[0] if entries else 0)
 
     def scale_model_input(self, sample: torch.Tensor, timestep: Any = None) -> torch.Tensor:
         """The sample itself: states are kept in the scale x = alpha x_bar that networks take."""
         return sample
 
     def set_begin_index(self, begin_index: int = 0) -> None:
-        """Where in `timesteps` the march will begin, for image-to-image pipelines."""
-        self._begin_index = int(begin_index)
+        """Where in `timesteps` the march will begin, for image-to-image pipelines.
+
+        Raises:
+            TypeError: not a whole number. ValueError: not an entry of `timesteps`.
+        """
+        self._begin_index = whole_number("begin_index", begin_index, 0, len(self.timesteps) - 1)
 
     @property
     def begin_index(self) -> int | None:
@@ -342,7 +350,7 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     @property
     def step_index(self) -> int | None:
         """How many entries of `timesteps` have been stepped; None before the first."""
-        return self._index if self._march is not None and self._march.begun else None
+        return self._index if self._march is not None else None
 
     def add_noise(self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """alpha_t x_0 + sigma_t eps at the times t of `timesteps` (one, or one per sample)."""
@@ -365,9 +373,11 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         Raises:
             ValueError: before the starter is done, or in the middle of a coupled method's step.
         """
-        if self._march is None:
+        if self._march is not None:
+            return self._march.state()
+        if self._finished is None:
             raise ValueError("there is no state yet: run set_timesteps and step first")
-        return self._march.state()
+        return self._finished
 
     def start_from(
         self,
@@ -407,16 +417,47 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         except Exception:
             self._given = None
             raise
-        assert self._march is not None
-        self._march.begin()
+        assert self.grid is not None
         own = state.values.dtype if state.values.is_floating_point() else torch.float32
-        return self._march.x.to(dtype or self._dtype or own)
+        return Steps(self._request(self.grid, state), ScheduleScale(self.schedule)).x.to(dtype or self._dtype or own)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and deepcopy take along: everything but a march that is under way.
+
+        Raises:
+            TypeError: a march is under way.
+        """
+        if self._march is not None and not self._march.done:
+            raise TypeError(
+                "a VSVFScheduler in the middle of a march cannot be pickled or copied: take scheduler.state() along, and go on "
+                "from it with start_from"
+            )
+        finished = self._finished if self._march is None else self._march.state()
+        own = {key: value for key, value in self.__dict__.items() if key not in ("formula", "schedule", "_march", "_returned")}
+        return {**own, "_finished": finished, "_given": None if self._march is not None else self._given}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _march=None, _returned=(None, None))
+        self.formula = formulas.by_name(self.config["formula"])
+        self.schedule, self.kind = read(self.config)
 
     def inverse(self) -> VSVFScheduler:
         """The scheduler of the other direction, with this one's config. It knows N and waits for `start_from` or an image."""
         other = self.from_config(self.config, inverse=not self.config["inverse"])
         other.grid, other.num_inference_steps, other._dtype = self.grid, self.num_inference_steps, self._dtype
         return other
+
+
+@dataclass(frozen=True)
+class Itinerary:
+    """sigma_bar at the evaluations of a march, in order: those of the starter, and those of the formula's rows."""
+
+    starter: list[float]
+    main: list[float]
+
+    @property
+    def all(self) -> list[float]:
+        return self.starter + self.main
 
 
 def _formula_name(formula: Any, steps: int | None, parameters: Sequence[float] | None) -> str:

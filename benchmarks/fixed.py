@@ -101,7 +101,7 @@ def step_costs(shape: tuple[int, ...], name: str, steps: int, repeats: int, time
         def candidate(make: Callable[[], Register], rows: vsvf.Plan = rows) -> Callable[[], float]:
             def run() -> float:
                 register, watch = make(), Watch()
-                evaluate = Evaluator(predictor, [rows], watch)
+                evaluate = Evaluator(predictor, [rows])
                 asked = questions(rows, register, Iteration(1.0, 1), watch)
                 return timed(lambda: march(asked, evaluate), rows.rows)
 

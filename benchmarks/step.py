@@ -123,7 +123,7 @@ def engine_times(name: str, x: torch.Tensor, eps: torch.Tensor, steps: int, time
 
     def inner() -> float:
         watch = Watch()
-        register, evaluate = FloatRegister(rows, first, x.dtype), Evaluator(predictor, [rows], watch)
+        register, evaluate = FloatRegister(rows, first, x.dtype), Evaluator(predictor, [rows])
         asked = questions(rows, register, Iteration(1.0, 1), watch)
         return timed(lambda: march(asked, evaluate), rows.rows)
 

@@ -236,7 +236,7 @@ def integrate(
     rows = rows.rescaled(predictor.alpha(rows.node))
     register = FloatRegister(rows, x.expand(rows.steps, *x.shape), FLOATS[arithmetic])
     watch = Watch()
-    evaluate = Evaluator(predictor, [rows], watch)
+    evaluate = Evaluator(predictor, [rows])
     with progress_bar(rows.rows, rows.name, progress) as bar:
         after = None if bar is None else lambda m: bar.update()
         march(questions(rows, register, Iteration(1.0, 1), watch, after), evaluate)
@@ -282,7 +282,7 @@ def _march(predictor: Predictor, request: Request, driving: Driving) -> State:
     every = None if driving.check_every is None else whole_number("check_every", driving.check_every, 1)
     watch = Watch(every)
     run = Run(request, predictor, watch)
-    evaluate = Evaluator(predictor, run.plans, watch, driving.verify)
+    evaluate = Evaluator(predictor, run.plans, driving.verify)
     rows, steps = run.plans[-1], request.plan.steps
     with progress_bar(rows.rows, f"{request.formula.name} {request.direction}", driving.progress) as bar:
 

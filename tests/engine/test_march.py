@@ -12,7 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vsvf import ConvergenceError, Grid, NonFiniteError, Schedule, formulas, integrate, invert, sample
 from vsvf.engine.evaluator import Evaluator
 from vsvf.engine.march import Question
-from vsvf.engine.watch import Watch
 from vsvf.predictors import ClosedForm, Predictor, from_ode
 
 
@@ -218,18 +217,18 @@ def test_the_step_of_a_bad_prediction_is_counted_from_the_start_of_the_march():
         sample(from_ode(network), torch.ones(1, 2, dtype=torch.float64), grid, "adams_bashforth(2)")
 
 
-@pytest.mark.parametrize("inference", [False, True])
-@pytest.mark.parametrize("change", [lambda x: x.mul_(0.5), lambda x: x.data.mul_(0.5), lambda x: x.numpy().__imul__(0.5)])
-@pytest.mark.parametrize("arithmetic", ["float64", "fixed"])
-@pytest.mark.parametrize("size", [22, 5000])
-def test_changing_the_input_in_place_is_an_error(arithmetic, change, inference, size):
-    def network(x, t):
-        change(x)
-        return 0.1 * x
+def test_changing_the_input_in_place_is_an_error():
+    grid = own.ddpm_grid(5)
 
-    with pytest.raises(ValueError, match="in place"), torch.inference_mode(inference):
-        x = torch.ones(1, size, dtype=torch.float64)
-        sample(Predictor(network, Schedule.linear()), x, own.ddpm_grid(5), "belm(2)", arithmetic=arithmetic)
+    class Careless(Predictor):
+        """Overrides what hands the network a copy."""
+
+        def epsilon(self, x, sigma_bar, t=None):
+            return x.mul_(0.5)
+
+    predictor = Careless(lambda x, t: x, Schedule.linear())
+    with pytest.raises(ValueError, match="in place"):
+        sample(predictor, torch.ones(1, 2, dtype=torch.float64), grid, "belm(2)")
 
 
 @pytest.mark.parametrize("arithmetic", ["float32", "fixed"])
@@ -370,7 +369,7 @@ def test_a_progress_bar_on_request(capsys):
 
 def test_an_evaluator_counts():
     plan = formulas.ddim().plan(own.sd_grid(4))
-    evaluate = Evaluator(own.tanh_network(), [plan], Watch())
+    evaluate = Evaluator(own.tanh_network(), [plan])
     for _ in range(3):
         evaluate(Question(torch.ones(1, 2), 0, plan))
     assert evaluate.nfe == 3

@@ -1,4 +1,4 @@
-"""What a march must notice without waiting for the device: slopes that are not finite, states that overflow, inputs that change.
+"""What a march must notice without waiting for the device: slopes that are not finite, states that overflow.
 
 Each look leaves a number on the device. They are read together at the end of the march, or every few slopes on request: a march of
 any length waits for the device a fixed number of times, and still names the state at which something happened first.
@@ -39,7 +39,6 @@ class Watch:
         self._count = 0
         self._sums: list[Look] = []
         self._ranges: list[Look] = []
-        self._pairs: list[Look] = []
 
     def _look(self, numbers: tuple[torch.Tensor, ...], failure: Callable[[], Exception]) -> Look:
         self._count += 1
@@ -67,22 +66,17 @@ class Watch:
         """All entries of z must be integers below 2^53 in modulus."""
         self._ranges.append(self._look(torch.aminmax(z), failure))
 
-    def same(self, before: torch.Tensor, after: torch.Tensor, failure: Callable[[], Exception]) -> None:
-        """Two numbers must be equal, unless the first is not finite."""
-        self._pairs.append(self._look((before, after), failure))
-
     def check(self) -> None:
         """Read the looks taken so far, and forget them.
 
         Raises:
             what the first look that failed asks for.
         """
-        looks = (self._sums, self._ranges, self._pairs)
-        self._sums, self._ranges, self._pairs = [], [], []
+        looks = (self._sums, self._ranges)
+        self._sums, self._ranges = [], []
         wrong: tuple[Callable[..., bool], ...] = (
             lambda total: not math.isfinite(total),
             lambda low, high: not (low > -(2.0**WORD) and high < 2.0**WORD),  # true for nan
-            lambda before, after: math.isfinite(before) and before != after,
         )
         failed = [
             look for kind, is_wrong in zip(looks, wrong) if kind for look, numbers in zip(kind, _read(kind)) if is_wrong(*numbers)

@@ -16,7 +16,7 @@ Array = np.ndarray
 
 SPACINGS = ("leading", "linspace", "trailing", "karras", "log_snr", "sigma_bar")
 FINALS = ("zero", "smallest")
-TINY = 0.3  # a lowest interval below this fraction of the next; leading grids without offset have 0.03 to 0.3, trailing 0.9 and more
+TINY = 0.3, 0.1  # of a lowest interval: below this fraction of the next (leading has 0.03 to 0.3, trailing 0.9), and below this itself
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Grid:
         An image is no exact solution at sigma_bar = 0, and a starter's first slope reaches only over h_1: O-BELM, which weighs
         states by the squares of their steps, multiplies what is wrong by (h_2/h_1)^2.
         """
-        if self.sigma_bar[0] == 0.0 and self.steps > 1 and self.h[0] < TINY * self.h[1]:
+        if self.sigma_bar[0] == 0.0 and self.steps > 1 and self.h[0] < min(TINY[0] * self.h[1], TINY[1]):
             warnings.warn(
                 f"{self}: the lowest step is {self.h[0]:.3g} long and the next {self.h[1]:.3g}, so that inverting an image finds noise "
                 "that is too large; take spacing='trailing' or final='smallest'",

@@ -36,7 +36,7 @@ def test_a_link_stays_a_link(tmp_path):
 
 def test_a_link_that_points_nowhere_is_refused(tmp_path):
     (tmp_path / "link").symlink_to("nowhere")
-    with pytest.raises(FileNotFoundError, match="symbolic link to .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"symbolic link to .*nowhere"):
         write_atomically(tmp_path / "link", b"new")
     assert names(tmp_path) == ["link"] and (tmp_path / "link").is_symlink()
 
@@ -80,5 +80,5 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path, monkeypatch, stop):
 
 
 def test_the_folder_must_be_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match="folder .* does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"folder .* does not exist"):
         write_atomically(tmp_path / "none" / "x.bin", b"new")

@@ -182,13 +182,13 @@ def test_arguments_of_another_type_are_named(arguments):
 
 @pytest.mark.parametrize("rho", [1e-300, 1e-3, 1e16, 1e300])
 def test_a_rho_that_leaves_no_distinct_nodes_is_named(rho):
-    with pytest.raises(ValueError, match="rho=.* out of range"):
+    with pytest.raises(ValueError, match=r"rho=.* out of range"):
         Grid.from_schedule(LINEAR, 50, "karras", rho=rho)
 
 
 @pytest.mark.parametrize("schedule", [None, "linear"])
 def test_a_grid_needs_a_schedule(schedule):
-    with pytest.raises(TypeError, match="schedule must be a vsvf.Schedule"):
+    with pytest.raises(TypeError, match=r"schedule must be a vsvf\.Schedule"):
         Grid.from_schedule(schedule, 10)
 
 

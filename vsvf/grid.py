@@ -16,7 +16,10 @@ Array = np.ndarray
 
 SPACINGS = ("leading", "linspace", "trailing", "karras", "log_snr", "sigma_bar")
 FINALS = ("zero", "smallest")
-TINY = 0.3, 0.1  # of a lowest interval: below this fraction of the next (leading has 0.03 to 0.3, trailing 0.9), and below this itself
+TINY = (
+    0.3,
+    0.1,
+)  # of a lowest interval: below this fraction of the next (leading has 0.03 to 0.3, trailing 0.9), and below this itself
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,8 @@ class Grid:
         """
         if self.sigma_bar[0] == 0.0 and self.steps > 1 and self.h[0] < min(TINY[0] * self.h[1], TINY[1]):
             warnings.warn(
-                f"{self}: the lowest step is {self.h[0]:.3g} long and the next {self.h[1]:.3g}, so that inverting an image finds noise "
-                "that is too large; take spacing='trailing' or final='smallest'",
+                f"{self}: the lowest step is {self.h[0]:.3g} long and the next {self.h[1]:.3g}, so that inverting an image "
+                "finds noise that is too large; take spacing='trailing' or final='smallest'",
                 LowestStepWarning,
                 stacklevel=3,
             )
@@ -170,9 +173,7 @@ def _table_timesteps(schedule: Schedule, steps: int, spacing: str, final: str, s
         raise ValueError(f"steps_offset goes with spacing='leading', not {spacing!r}")
     times = _drawn_timesteps(schedule.table, steps, spacing, steps_offset)
     if times[-1] >= schedule.table:
-        raise ValueError(
-            f"steps_offset={steps_offset} leads beyond the table: the last timestep would be {times[-1]:.0f} of {schedule.table - 1}"
-        )
+        raise ValueError(f"steps_offset={steps_offset} leads beyond the table: timestep {times[-1]:.0f} of {schedule.table - 1}")
     if final == "zero":
         return np.concatenate([[-1.0], times])
     if times[0] > 0.0:

@@ -168,7 +168,7 @@ def test_errors_that_are_not_about_dtypes_stay_what_they_are():
 
     with pytest.raises(RuntimeError, match="out of luck"):
         Predictor(network, LINEAR).epsilon(X, 1.0)
-    with pytest.raises(RuntimeError, match="must have the same dtype|expected"):  # x fits, the condition does not
+    with pytest.raises(RuntimeError, match=r"must have the same dtype|expected"):  # x fits, the condition does not
         Predictor(lambda x, t: net(x.double(), t), LINEAR).epsilon(X.float(), 1.0)
 
 
@@ -192,7 +192,7 @@ def test_a_network_in_training_mode_is_named(wrap):
 
 @pytest.mark.parametrize("schedule", [None, "linear", LINEAR.alpha])
 def test_a_schedule_must_be_one(schedule):
-    with pytest.raises(TypeError, match="schedule must be a vsvf.Schedule"):
+    with pytest.raises(TypeError, match=r"schedule must be a vsvf\.Schedule"):
         Predictor(lambda x, t: x, schedule)
 
 

@@ -32,7 +32,9 @@ class Guided:
         self.scale = scale
         if not isinstance(condition, torch.Tensor) or not isinstance(null, torch.Tensor | None):
             wrong = ("condition", condition) if not isinstance(condition, torch.Tensor) else ("null", null)
-            raise TypeError(f"{wrong[0]} must be a tensor with one row per sample, or one row for all, got {type(wrong[1]).__name__}")
+            raise TypeError(
+                f"{wrong[0]} must be a tensor with one row per sample, or one row for all, got {type(wrong[1]).__name__}"
+            )
         if isinstance(scale, bool) or not isinstance(scale, (int, float, torch.Tensor)):
             raise TypeError(f"scale must be a number, or a tensor of one per sample, got {type(scale).__name__}")
         self.plain = not isinstance(scale, torch.Tensor) and float(scale) == 1.0

@@ -24,8 +24,8 @@ def noise(
 
         x_N = alpha_N sqrt(1 + sigma_bar_N^2) z,   z standard normal.
 
-    That is 1 for a variance-preserving schedule, where `torch.randn` is right; a standard deviation of 80 for EDM, where it is not; and
-    sqrt((1 - t)^2 + t^2) for rectified flow. z is drawn in float64 on the generator's device: a seed gives the same noise in every
+    That is 1 for a variance-preserving schedule, where `torch.randn` is right; a standard deviation of 80 for EDM, where it is not;
+    and sqrt((1 - t)^2 + t^2) for rectified flow. z is drawn in float64 on the generator's device: a seed gives the same noise in every
     dtype and on every device.
 
     Args:
@@ -41,7 +41,9 @@ def noise(
     if not isinstance(schedule, (Schedule, Predictor)):
         raise TypeError(f"schedule must be a vsvf.Schedule or a Predictor, got {type(schedule).__name__}")
     if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator must be a torch.Generator, as in torch.Generator().manual_seed(0), got {type(generator).__name__}")
+        raise TypeError(
+            f"generator must be a torch.Generator, as in torch.Generator().manual_seed(0), got {type(generator).__name__}"
+        )
     if not isinstance(grid, (Grid, int, float)) or isinstance(grid, bool):
         raise TypeError(f"grid must be a vsvf.Grid or its largest sigma_bar, got {type(grid).__name__}")
     level = float(grid.sigma_bar[-1]) if isinstance(grid, Grid) else float(grid)

@@ -1,6 +1,6 @@
 """Expressions from text, by walking Python's syntax tree: numbers, names, + - * / **, and a few functions. No eval.
 
-What is read stays small, however it is written: a short text such as ((9**99)**99)**99 can stand for a number that no machine holds.
+What is read stays small: a short text such as ((9**99)**99)**99 can stand for a number that no machine holds.
 """
 
 from __future__ import annotations

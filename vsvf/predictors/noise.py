@@ -24,9 +24,9 @@ def noise(
 
         x_N = alpha_N sqrt(1 + sigma_bar_N^2) z,   z standard normal.
 
-    That is 1 for a variance-preserving schedule, where `torch.randn` is right; a standard deviation of 80 for EDM, where it is not;
-    and sqrt((1 - t)^2 + t^2) for rectified flow. z is drawn in float64 on the generator's device: a seed gives the same noise in every
-    dtype and on every device.
+    That is 1 for a variance-preserving schedule, where `torch.randn` is right, a standard deviation of 80 for EDM, and
+    sqrt((1 - t)^2 + t^2) for rectified flow. z is drawn in float64 on the generator's device: a seed gives the same noise in
+    every dtype and on every device.
 
     Args:
         shape: (B, …), or a tensor whose shape, dtype and device are taken.

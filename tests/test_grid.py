@@ -1,10 +1,12 @@
+import warnings
+
 import diffusers
 import numpy as np
 import pytest
 import strategies as own
 from hypothesis import given
 
-from vsvf import Grid, Schedule
+from vsvf import Grid, LowestStepWarning, Schedule
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of diffusers with numpy 2
 
@@ -154,14 +156,54 @@ def test_bad_alphas_are_refused(alpha):
         (dict(steps=1000, spacing="linspace", final="smallest"), "too short"),
         (dict(steps=10, spacing="trailing", steps_offset=1), "steps_offset goes with"),
         (dict(steps=10, spacing="leading", sigma_bar_max=3.0), "sigma_bar_max does not go with"),
-        (dict(steps=10, spacing="karras", rho=0.0), "rho must be positive"),
+        (dict(steps=10, spacing="karras", rho=0.0), "rho must be a positive finite number"),
         (dict(steps=10, spacing="karras", sigma_bar_max=1e-9), "must exceed"),
-        (dict(steps=1000, spacing="leading", steps_offset=1), r"t must lie in"),
+        (dict(steps=1000, spacing="leading", steps_offset=1), "beyond the table"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Grid.from_schedule(LINEAR, **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(dict(spacing="leading", steps_offset=value) for value in (-1, 1.0, True, "1", None)),
+        *(dict(spacing="karras", rho=value) for value in ("7", None, -1.0, float("nan"), float("inf"), 10**400)),
+        *(dict(spacing="karras", sigma_bar_max=value) for value in ("80", True, -1.0, float("nan"), float("inf"))),
+    ],
+    ids=lambda arguments: str(list(arguments.items())[-1])[:30],
+)
+def test_arguments_of_another_type_are_named(arguments):
+    with pytest.raises(ValueError, match=list(arguments)[-1]):
+        Grid.from_schedule(LINEAR, 10, **arguments)
+
+
+@pytest.mark.parametrize("rho", [1e-300, 1e-3, 1e16, 1e300])
+def test_a_rho_that_leaves_no_distinct_nodes_is_named(rho):
+    with pytest.raises(ValueError, match=r"rho=.* out of range"):
+        Grid.from_schedule(LINEAR, 50, "karras", rho=rho)
+
+
+@pytest.mark.parametrize("schedule", [None, "linear"])
+def test_a_grid_needs_a_schedule(schedule):
+    with pytest.raises(TypeError, match=r"schedule must be a vsvf\.Schedule"):
+        Grid.from_schedule(schedule, 10)
+
+
+@pytest.mark.parametrize("name", ["linear", "scaled_linear", "cosine"])
+def test_a_lowest_step_far_shorter_than_the_next_is_warned_of(name):
+    schedule = getattr(Schedule, name)()
+    for spacing in ("leading", "linspace"):
+        with pytest.warns(LowestStepWarning, match="spacing='trailing' or final='smallest'"):
+            Grid.from_schedule(schedule, 50, spacing, "zero").warn_if_lowest_step_is_tiny()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for steps in (1, 2, 10, 50, 200):
+            Grid.from_schedule(schedule, steps, "trailing", "zero").warn_if_lowest_step_is_tiny()
+            Grid.from_schedule(schedule, steps, "leading", "smallest").warn_if_lowest_step_is_tiny()
+        Grid.from_sigma_bar([0.1, 0.11, 1.0]).warn_if_lowest_step_is_tiny()  # does not end at zero
 
 
 def test_timestep_spacings_need_a_table():

@@ -2,21 +2,27 @@
 
 This module imports no torch and no sympy; each command loads what it needs when it is called.
 
-Exit codes: 0 success, 1 an error while running, 2 wrong usage, 130 interrupted. Errors are one line on stderr; `--debug` adds
-the traceback.
+Exit codes: 0 success, 1 an error while running, 2 wrong usage, 128 + n stopped by signal n (130: interrupted). Errors are one line
+on stderr; `--debug` adds the traceback. A command that is stopped leaves no partial file.
 """
 
 from __future__ import annotations
 
 import argparse
+import codecs
 import importlib
+import io
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
-from typing import NoReturn, TextIO
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn, TextIO
 
+from vsvf.commands.answer import show, transliterate
 from vsvf.commands.common import UsageError
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -41,7 +47,10 @@ a first round:
   vsvf invert digits.safetensors                      back to their noise, and to the same digits again
 
 vsvf COMMAND --help explains a command. --json (every command) prints one JSON document instead.
-Exit codes: 0 success, 1 an error while running, 2 wrong usage, 130 interrupted."""
+Exit codes: 0 success, 1 an error while running, 2 wrong usage, 128 + n stopped by signal n (130: interrupted)."""
+
+OUT_OF_MEMORY = "error: out of memory; take fewer steps, or fewer or smaller images"
+NO_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # in the messages of torch
 
 DERIVE = """\
 examples:
@@ -55,7 +64,15 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help explains)\n")
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())} ({self.prog} --help explains)\n")
+
+
+class Stopped(BaseException):
+    """A signal asked the program to end. No Exception: nothing but the clean-up on the way out is to see it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,12 +80,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:
-        with warnings.catch_warnings():
+        with _streams(), _signals(), warnings.catch_warnings():
             warnings.simplefilter("default", UserWarning)
             warnings.showwarning = _warn
-            code = _dispatch(arguments)
-            sys.stdout.flush()
-            return code
+            return _run(arguments, debug)
+    except Stopped as stop:
+        return _failure(f"stopped by {signal.Signals(stop.number).name}", 128 + stop.number, debug)
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    """Dispatch, with every error as one line."""
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
     except SystemExit as stop:  # from argparse
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
@@ -78,16 +103,69 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except UsageError as error:
         return _failure(f"error: {error}", 2, debug)
-    except OSError as error:
-        known = error.strerror and error.filename is not None
-        return _failure(f"error: {error.filename}: {error.strerror}" if known else f"error: {error}", 1, debug)
-    except (ValueError, TypeError, RuntimeError) as error:
-        return _failure(f"error: {error}", 1, debug)
     except MemoryError:
-        return _failure("error: out of memory; take fewer images", 1, debug)
+        return _failure(OUT_OF_MEMORY, 1, debug)
+    except OSError as error:
+        _forget_stdout_if_full()
+        known = error.strerror and error.filename is not None
+        return _failure(f"error: {error.filename}: {error.strerror}" if known else f"error: {error.strerror or error}", 1, debug)
+    except (ValueError, TypeError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and any(word in str(error) for word in NO_MEMORY):
+            return _failure(OUT_OF_MEMORY, 1, debug)
+        return _failure(f"error: {error}", 1, debug)
     except Exception as error:
         hint = "" if debug else " (a defect of vsvf; --debug shows where)"
         return _failure(f"internal error: {type(error).__name__}: {error}{hint}", 1, debug)
+
+
+@contextmanager
+def _streams() -> Iterator[None]:
+    """Streams that can be written to: a closed one leads nowhere, and letters that a terminal does not know are spelt out."""
+    kept = sys.stdout, sys.stderr
+    opened: list[TextIO] = []
+    for name, stream in zip(("stdout", "stderr"), kept):
+        if not _is_open(stream):
+            opened.append(open(os.devnull, "w"))
+            setattr(sys, name, opened[-1])
+    errors = [(stream, stream.errors) for stream in (sys.stdout, sys.stderr) if isinstance(stream, io.TextIOWrapper)]
+    codecs.register_error("vsvf.transliterate", transliterate)
+    for stream, _ in errors:
+        stream.reconfigure(errors="vsvf.transliterate")
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = kept
+        for stream, before in errors:
+            if _is_open(stream) and before is not None:
+                stream.reconfigure(errors=before)
+        for stream in opened:
+            stream.close()
+
+
+def _is_open(stream: TextIO | None) -> bool:
+    return stream is not None and not getattr(stream, "closed", False)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the program by an exception, so that temporary files are removed. Ignored ones (nohup) stay so."""
+
+    def stop(number: int, frame: Any) -> NoReturn:
+        raise Stopped(number)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        names = []
+    before = {number: signal.getsignal(number) for number in (getattr(signal, name) for name in names)}
+    for number, handler in before.items():
+        if handler is signal.SIG_DFL:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is signal.SIG_DFL:
+                signal.signal(number, handler)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -105,8 +183,12 @@ def _dispatch(arguments: list[str]) -> int:
         )
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         module.add_arguments(command)
-        args = parser.parse_args(arguments)
-        return int(module.run(args))
+        answer = module.run(parser.parse_args(arguments))
+        if answer is not None:
+            if getattr(sys.stdout, "name", "") == os.devnull:
+                raise OSError("standard output is closed: the answer has nowhere to go")
+            show(answer)
+        return 0
     for name, (_, line) in COMMANDS.items():
         commands.add_parser(name, help=line)
     args = parser.parse_args(arguments)
@@ -132,9 +214,10 @@ def _parser() -> tuple[Parser, argparse._SubParsersAction]:
 
 
 def _failure(message: str, code: int, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
-    print(f"vsvf: {' '.join(message.split())}", file=sys.stderr)
+    with suppress(OSError, ValueError, AttributeError):  # a stderr that is closed, or full
+        if debug:
+            traceback.print_exc()
+        print(f"vsvf: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return code
 
 
@@ -147,7 +230,15 @@ def _warn(
     line: str | None = None,
 ) -> None:
     if issubclass(category, UserWarning):
-        print(f"vsvf: warning: {' '.join(str(message).split())}", file=sys.stderr)
+        with suppress(OSError, ValueError):
+            print(f"vsvf: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _forget_stdout_if_full() -> None:
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        _forget_stdout()
 
 
 def _forget_stdout() -> None:

@@ -34,3 +34,11 @@ class StateFileError(VsvfError):
 
 class ZeroStabilityWarning(UserWarning):
     """A formula that amplifies perturbations without bound is about to be marched."""
+
+
+class TrainingModeWarning(UserWarning):
+    """A network was left in training mode, so that dropout or batch statistics enter its predictions."""
+
+
+class LowestStepWarning(UserWarning):
+    """A grid's lowest interval lies so far below the others that inversion from the data end finds no noise of unit size."""

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from vsvf.errors import LowestStepWarning
 from vsvf.schedule import Schedule
 
 Array = np.ndarray
 
 SPACINGS = ("leading", "linspace", "trailing", "karras", "log_snr", "sigma_bar")
 FINALS = ("zero", "smallest")
+TINY = (
+    0.3,
+    0.1,
+)  # of a lowest interval: below this fraction of the next (leading has 0.03 to 0.3, trailing 0.9), and below this itself
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,20 @@ class Grid:
         """(N,) steps h_i = sigma_bar_i - sigma_bar_{i-1}; entry i-1 holds h_i."""
         return np.diff(self.sigma_bar)
 
+    def warn_if_lowest_step_is_tiny(self) -> None:
+        """Warn before an image is inverted on a grid that ends at sigma_bar = 0 with an interval far shorter than the next.
+
+        An image is no exact solution at sigma_bar = 0, and a starter's first slope reaches only over h_1: O-BELM, which weighs
+        states by the squares of their steps, multiplies what is wrong by (h_2/h_1)^2.
+        """
+        if self.sigma_bar[0] == 0.0 and self.steps > 1 and self.h[0] < min(TINY[0] * self.h[1], TINY[1]):
+            warnings.warn(
+                f"{self}: the lowest step is {self.h[0]:.3g} long and the next {self.h[1]:.3g}, so that inverting an image "
+                "finds noise that is too large; take spacing='trailing' or final='smallest'",
+                LowestStepWarning,
+                stacklevel=3,
+            )
+
     @classmethod
     def from_sigma_bar(cls, nodes: Any, alpha: Any | None = None) -> Grid:
         """Own nodes, increasing. `alpha` defaults to 1/sqrt(1 + sigma_bar^2), the variance-preserving one."""
@@ -124,14 +145,19 @@ class Grid:
             raise ValueError(f"final={final!r} is not known; choose 'zero' or 'smallest'")
         if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
             raise ValueError(f"steps must be a positive integer, got {steps!r}")
+        if not isinstance(schedule, Schedule):
+            raise TypeError(f"schedule must be a vsvf.Schedule, such as vsvf.Schedule.linear(), got {type(schedule).__name__}")
+        if isinstance(steps_offset, bool) or not isinstance(steps_offset, (int, np.integer)) or steps_offset < 0:
+            raise ValueError(f"steps_offset must be an integer from 0 on, got {steps_offset!r}")
+        rho = _positive("rho", rho)
         name = f"{schedule.name}, {spacing}, final {final}"
         if spacing in ("leading", "linspace", "trailing"):
             if sigma_bar_max is not None:
                 raise ValueError(f"sigma_bar_max does not go with spacing={spacing!r}, whose nodes are timesteps")
-            times = _table_timesteps(schedule, int(steps), spacing, final, steps_offset)
+            times = _table_timesteps(schedule, int(steps), spacing, final, int(steps_offset))
             nodes = schedule.sigma_bar(times)
         else:
-            largest = schedule.sigma_bar_max if sigma_bar_max is None else float(sigma_bar_max)
+            largest = schedule.sigma_bar_max if sigma_bar_max is None else _positive("sigma_bar_max", sigma_bar_max)
             if not np.isfinite(largest):
                 raise ValueError(f"{schedule} has no finite largest sigma_bar: give sigma_bar_max")
             nodes = _continuous_nodes(schedule.sigma_bar_min, largest, int(steps), spacing, final, rho)
@@ -146,6 +172,8 @@ def _table_timesteps(schedule: Schedule, steps: int, spacing: str, final: str, s
     if steps_offset and spacing != "leading":
         raise ValueError(f"steps_offset goes with spacing='leading', not {spacing!r}")
     times = _drawn_timesteps(schedule.table, steps, spacing, steps_offset)
+    if times[-1] >= schedule.table:
+        raise ValueError(f"steps_offset={steps_offset} leads beyond the table: timestep {times[-1]:.0f} of {schedule.table - 1}")
     if final == "zero":
         return np.concatenate([[-1.0], times])
     if times[0] > 0.0:
@@ -176,12 +204,23 @@ def _continuous_nodes(low: float, high: float, steps: int, spacing: str, final: 
     drawn = steps + 1 if final == "smallest" else steps
     fraction = np.linspace(0.0, 1.0, drawn) if drawn > 1 else np.ones(1)
     if spacing == "karras":
-        if not rho > 0.0:
-            raise ValueError(f"rho must be positive, got {rho}")
-        nodes = (low ** (1.0 / rho) + fraction * (high ** (1.0 / rho) - low ** (1.0 / rho))) ** rho
+        with np.errstate(all="ignore"):
+            ends = np.array([low, high]) ** (1.0 / rho)
+            nodes = (ends[0] + fraction * (ends[1] - ends[0])) ** rho
+        if not np.all(np.isfinite(nodes)) or np.any(np.diff(nodes) <= 0.0):
+            raise ValueError(f"rho={rho:g} is out of range: {drawn} nodes from {low:g} to {high:g} are not distinct finite numbers")
     else:
         nodes = low * (high / low) ** fraction
     if fraction[0] == 0.0:
         nodes[0] = low
     nodes[-1] = high
     return np.concatenate([[0.0], nodes]) if final == "zero" else nodes
+
+
+def _positive(name: str, value: Any) -> float:
+    """`value` as a positive finite float, or a ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise ValueError(f"{name} must be a positive number, got {value!r}")
+    if not 0.0 < value <= sys.float_info.max:
+        raise ValueError(f"{name} must be a positive finite number, got {value!r}")
+    return float(value)

@@ -78,7 +78,7 @@ def test_csv_has_all_digits_and_goes_to_a_file(vsvf, tmp_path):
         (2, "not a finite number", ["ddim", "--nodes", "0,inf"]),
         (2, "choose one of", ["ddim", "--steps", "3", "--spacing", "zigzag"]),
         (2, "choose one of", ["ddim", "--steps", "3", "--schedule", "quadratic"]),
-        (2, "not a positive number", ["ddim", "--steps", "0"]),
+        (2, "not a whole number from 1", ["ddim", "--steps", "0"]),
         (1, "increase strictly", ["ddim", "--nodes", "0,2,1"]),
         (1, "at least 3 steps", ["belm(3)", "--nodes", "0,1,2"]),
         (1, "'nonsense' is not known", ["nonsense", "--steps", "3"]),

@@ -109,7 +109,7 @@ def test_values_that_are_no_image_are_remarked(vsvf):
         (2, "give digits", ["--label", "12"]),
         (2, "give digits", ["--label", "three"]),
         (2, "give its --label too", ["--label", "none", "--guidance", 3]),
-        (2, "not a positive number", ["--count", 0]),
+        (2, "not a whole number from 1", ["--count", 0]),
         (2, "whole number", ["--seed", -1]),
         (2, "does not go with", ["--from", "x.safetensors", "--seed", 1]),
         (2, "is not a number", ["--guidance", "strong"]),

@@ -15,7 +15,7 @@ from vsvf.formula import LinearMultistep
 from vsvf.formulas.coupled import Coupled
 from vsvf.grid import Grid
 from vsvf.symbolic import symbols
-from vsvf.symbolic.derivation import code_name
+from vsvf.symbolic.symbols import code_name
 
 ROWS = [name for name in formulas.METHODS if isinstance(formulas.by_name(name), LinearMultistep)]
 COUPLED = [name for name in formulas.METHODS if isinstance(formulas.by_name(name), Coupled)]

@@ -38,13 +38,13 @@ import numpy as np
 import torch
 
 from vsvf import formulas
+from vsvf.apps.roundtrip import DDIM_INVERSION, from_image
 from vsvf.errors import FixedPointOverflowError
 from vsvf.fixed import Fixed
 from vsvf.grid import Grid
 from vsvf.predictors.base import Predictor
-from vsvf.solve import integrate, invert, sample
+from vsvf.solve import integrate
 
-DDIM_INVERSION = "ddim_inversion"
 FINE_STARTER = "rk4:16"
 KEYS = ("image", "guidance", "truncation", "starter", "rounding")
 
@@ -154,16 +154,9 @@ class _Runs:
         self, predictor: Predictor, x: torch.Tensor, starter: str, arithmetic: str | Fixed
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """I and R."""
-        if self.method == DDIM_INVERSION:
-            name = "float64" if isinstance(arithmetic, Fixed) else arithmetic
-            noise, up = integrate(predictor, x, self.grid.sigma_bar, "ddim", arithmetic=name)
-            image, down = integrate(predictor, noise, self.grid.sigma_bar[::-1], "ddim", arithmetic=name)
-            self.nfe += up + down
-            return noise.double(), image.double()
-        state = invert(predictor, x, self.grid, self.method, starter=starter, arithmetic=arithmetic, warn=False)
-        back = sample(predictor, state, self.grid, self.method, warn=False)
-        self.nfe += state.nfe + back.nfe
-        return state.x.double(), back.x.double()
+        trip = from_image(predictor, x, self.grid, self.method, starter=starter, arithmetic=arithmetic, warn=False)
+        self.nfe += sum(trip.nfe)
+        return trip.turn.double(), trip.end.double()
 
 
 def budget(

@@ -7,19 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsvf.commands.common import (
-    FORMULAS,
-    GRID_KEYS,
-    UsageError,
-    describe_grid,
-    given_settings,
-    grid_settings,
-    make_grid,
-    note,
-    positive,
-    print_json,
-)
-from vsvf.commands.network import KEYS, SHAPE, add_network_arguments, make_predictor, usable_device
+from vsvf.commands.answer import Answer, note
+from vsvf.commands.common import FORMULAS, UsageError, describe_grid, positive
+from vsvf.commands.network import SHAPE, add_network_arguments, decide, make_predictor, usable_device
 
 if TYPE_CHECKING:
     from vsvf.apps.budget import Budget, Part
@@ -64,55 +54,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Measure and print."""
+def run(args: argparse.Namespace) -> Answer:
+    """Measure."""
     from vsvf.apps.budget import DDIM_INVERSION, budget, eight_bit_codec, tensor_codec, unrounded
     from vsvf.apps.images import read_image
 
     if args.tolerance is not None or args.max_iterations is not None:
         raise UsageError("budget takes no --tolerance and no --max-iterations")
-    given = given_settings(args, (*GRID_KEYS, *KEYS))
-    settings = {**DEFAULTS, **given}
-    grid = make_grid(grid_settings(given))
+    march = decide(args, DEFAULTS)
     device = usable_device(args.device)
     image, changes = read_image(Path(args.image), SHAPE[1:], "L", background=1.0 if args.invert_colours else 0.0)
     if changes:
         note(f"{args.image}: {', '.join(changes)}; the budget begins after that")
-    pixels = unrounded(-image if args.invert_colours else image).to(device)
-    predictor = make_predictor(settings, 1, device)
-    unguided = None if settings["guidance"] == 1.0 else make_predictor({**settings, "guidance": 1.0}, 1, device)
+    guidance = march.settings["guidance"]
     found = budget(
-        predictor,
-        pixels,
-        grid,
-        settings["formula"],
-        unguided=unguided,
-        starter=settings["starter"],
+        march.predictor(1, device),
+        unrounded(-image if args.invert_colours else image).to(device),
+        march.grid,
+        march.name,
+        unguided=None if guidance == 1.0 else make_predictor({**march.settings, "guidance": 1.0}, 1, device),
+        starter=march.settings["starter"],
         arithmetic=args.arithmetic or "float32",
         codec=eight_bit_codec() if args.eight_bit else tensor_codec(),
         reference_steps=args.reference_steps,
     )
-    if args.json:
-        document = {"command": "budget", "input": args.image, "grid": describe_grid(grid), "guidance": settings["guidance"]}
-        print_json(document | asdict(found))
-        return 0
+    grid = describe_grid(march.grid)
+    document = {"command": "budget", "input": args.image, "grid": grid, "guidance": guidance, **asdict(found)}
     starter = "no starter" if found.method == DDIM_INVERSION else f"starter {found.starter}"
-    print(f"{found.method} on {describe_grid(grid)}")
-    print(f"{starter}; arithmetic {found.arithmetic}; guidance {settings['guidance']:g}; NFE {found.nfe} in all runs")
-    print()
-    print(f"the reconstruction differs by {found.image:.3g}, at most {found.largest:.3g} (pixels in [-1, 1]):")
-    _print(found.image_parts)
-    print()
-    print(f"the noise found differs by {found.noise:.3g} from that of the ODE (known to {found.reference_error:.1g}):")
-    _print(found.noise_parts)
-    print()
-    print(_answer(found))
-    return 0
+    lines = [
+        f"{found.method} on {grid}",
+        f"{starter}; arithmetic {found.arithmetic}; guidance {guidance:g}; NFE {found.nfe} in all runs",
+        "",
+        f"the reconstruction differs by {found.image:.3g}, at most {found.largest:.3g} (pixels in [-1, 1]):",
+        *_table(found.image_parts),
+        "",
+        f"the noise found differs by {found.noise:.3g} from that of the ODE (known to {found.reference_error:.1g}):",
+        *_table(found.noise_parts),
+        "",
+        _answer(found),
+    ]
+    return Answer(document, "\n".join(lines), args.json)
 
 
-def _print(parts: tuple[Part, ...]) -> None:
-    for part in sorted(parts, key=lambda part: -part.size):
-        print(f"  {part.key:<11} {part.size:>8.2g} {100.0 * part.share:>6.1f} %  {part.sentence}")
+def _table(parts: tuple[Part, ...]) -> list[str]:
+    return [
+        f"  {part.key:<11} {part.size:>8.2g} {100.0 * part.share:>6.1f} %  {part.sentence}"
+        for part in sorted(parts, key=lambda part: -part.size)
+    ]
 
 
 def _answer(found: Budget) -> str:

@@ -6,6 +6,7 @@ import argparse
 import math
 import sys
 
+from vsvf.commands.answer import Answer
 from vsvf.commands.common import (
     FORMULAS,
     GRID_KEYS,
@@ -14,7 +15,6 @@ from vsvf.commands.common import (
     given_settings,
     grid_settings,
     make_grid,
-    print_json,
 )
 
 DESCRIPTION = """\
@@ -54,8 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Examine and print."""
+def run(args: argparse.Namespace) -> Answer:
+    """Examine."""
     from vsvf import formulas
     from vsvf.convergence.order import order
     from vsvf.stability.report import stability
@@ -70,36 +70,34 @@ def run(args: argparse.Namespace) -> int:
         found = order(formula, STEPS)
         measured = {"sampling": _slope(found.sampling), "inversion": _slope(found.inversion)}
     roots = [complex(z) for z in report.spurious_roots]
-    if args.json:
-        print_json(
-            {
-                "formula": formula.name,
-                "grid": {"name": grid.name, "steps": grid.steps, "sigma_bar": [grid.sigma_bar[0], grid.sigma_bar[-1]]},
-                "order": {"claimed": formula.order, "measured": None if args.no_order else measured},
-                "k_sampling": report.k_sampling,
-                "k_inversion": report.k_inversion,
-                "log10_k_sampling": report.log10_k_sampling,
-                "log10_k_inversion": report.log10_k_inversion,
-                "inversion": report.inversion,
-                "spurious_roots": [{"real": z.real, "imag": z.imag, "modulus": abs(z)} for z in roots],
-                "verdict": str(report.verdict),
-                "gaussian_error": report.gaussian_error,
-                "ddim_error": report.ddim_error,
-                "too_coarse": report.too_coarse,
-                "sentence": report.sentence,
-            }
-        )
-        return 0
-    print(f"{formula.name} on {describe_grid(grid)}")
-    print()
-    print(f"order           {_orders(formula.order, measured, report.inversion, args.no_order)}")
-    print(f"K sampling      {_factor(report.log10_k_sampling)}")
-    print(f"K inversion     {_factor(report.log10_k_inversion)}{_how(report.inversion)}")
-    print(f"spurious roots  {', '.join(_root(z) for z in roots) if roots else 'none (a one-step formula)'}")
-    print(f"verdict         {report.verdict}")
-    print()
-    print(f"{report.sentence[0].upper()}{report.sentence[1:]}.")
-    return 0
+    document = {
+        "formula": formula.name,
+        "grid": {"name": grid.name, "steps": grid.steps, "sigma_bar": [grid.sigma_bar[0], grid.sigma_bar[-1]]},
+        "order": {"claimed": formula.order, "measured": None if args.no_order else measured},
+        "k_sampling": report.k_sampling,
+        "k_inversion": report.k_inversion,
+        "log10_k_sampling": report.log10_k_sampling,
+        "log10_k_inversion": report.log10_k_inversion,
+        "inversion": report.inversion,
+        "spurious_roots": [{"real": z.real, "imag": z.imag, "modulus": abs(z)} for z in roots],
+        "verdict": str(report.verdict),
+        "gaussian_error": report.gaussian_error,
+        "ddim_error": report.ddim_error,
+        "too_coarse": report.too_coarse,
+        "sentence": report.sentence,
+    }
+    lines = [
+        f"{formula.name} on {describe_grid(grid)}",
+        "",
+        f"order           {_orders(formula.order, measured, report.inversion, args.no_order)}",
+        f"K sampling      {_factor(report.log10_k_sampling)}",
+        f"K inversion     {_factor(report.log10_k_inversion)}{_how(report.inversion)}",
+        f"spurious roots  {', '.join(_root(z) for z in roots) if roots else 'none (a one-step formula)'}",
+        f"verdict         {report.verdict}",
+        "",
+        f"{report.sentence[0].upper()}{report.sentence[1:]}.",
+    ]
+    return Answer(document, "\n".join(lines), args.json)
 
 
 def _slope(slope: float | None) -> float | None:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vsvf.commands.answer import Answer, note
 from vsvf.commands.common import (
     FORMULAS,
     GRID_KEYS,
     UsageError,
     add_grid_arguments,
+    check_output,
     describe_grid,
     given_settings,
     grid_settings,
-    json_text,
     make_grid,
-    note,
 )
 
 if TYPE_CHECKING:
@@ -59,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="overwrite FILE")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Print or write the coefficients."""
+def run(args: argparse.Namespace) -> Answer | None:
+    """The coefficients, or nothing where they went to a file."""
     style = args.format or ("json" if args.json else "table")
     if args.json and style != "json":
         raise UsageError(f"--json contradicts --format {style}")
@@ -71,18 +70,18 @@ def run(args: argparse.Namespace) -> int:
 
     formula = formulas.by_name(args.formula)
     grid = make_grid(grid_settings(given))
-    if args.output is not None and os.path.exists(args.output) and not args.force:
-        raise ValueError(f"{args.output} exists already; --force overwrites it")
+    if args.output is not None:
+        check_output(args.output, args.force, "--output names another")
     columns, rows = table(formula, grid)
-    text = {"table": _table, "csv": _csv, "json": _json}[style](formula, grid, columns, rows)
+    text = _csv(columns, rows) if style == "csv" else _table(formula, grid, columns, rows)
+    answer = Answer(_document(formula, grid, columns, rows), text, style == "json")
     if args.output is None:
-        print(text)
-    else:
-        from vsvf.files import write_atomically
+        return answer
+    from vsvf.files import write_atomically
 
-        write_atomically(Path(args.output), (text + "\n").encode())
-        note(f"wrote {args.output}")
-    return 0
+    write_atomically(Path(args.output), f"{answer}\n".encode())
+    note(f"wrote {args.output}")
+    return None
 
 
 def table(formula: Formula, grid: Grid) -> tuple[list[str], list[list[Any]]]:
@@ -111,7 +110,7 @@ def _table(formula: Formula, grid: Grid, columns: list[str], rows: list[list[Any
     return "\n".join([f"{formula.name} on {describe_grid(grid)}", "", *lines])
 
 
-def _csv(formula: Formula, grid: Grid, columns: list[str], rows: list[list[Any]]) -> str:
+def _csv(columns: list[str], rows: list[list[Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
@@ -119,17 +118,15 @@ def _csv(formula: Formula, grid: Grid, columns: list[str], rows: list[list[Any]]
     return buffer.getvalue().rstrip("\n")
 
 
-def _json(formula: Formula, grid: Grid, columns: list[str], rows: list[list[Any]]) -> str:
+def _document(formula: Formula, grid: Grid, columns: list[str], rows: list[list[Any]]) -> dict[str, Any]:
     letters = sorted({name[0] for name in columns[2:]})
-    return json_text(
-        {
-            "formula": formula.name,
-            "order": formula.order,
-            "grid": {"name": grid.name, "steps": grid.steps, "sigma_bar": grid.sigma_bar, "alpha": grid.alpha},
-            "rows": [
-                {columns[0]: row[0], columns[1]: row[1]}
-                | {letter: [v for v, name in zip(row, columns) if name.startswith(f"{letter}_")] for letter in letters}
-                for row in rows
-            ],
-        }
-    )
+    return {
+        "formula": formula.name,
+        "order": formula.order,
+        "grid": {"name": grid.name, "steps": grid.steps, "sigma_bar": grid.sigma_bar, "alpha": grid.alpha},
+        "rows": [
+            {columns[0]: row[0], columns[1]: row[1]}
+            | {letter: [v for v, name in zip(row, columns) if name.startswith(f"{letter}_")] for letter in letters}
+            for row in rows
+        ],
+    }

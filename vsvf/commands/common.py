@@ -1,12 +1,10 @@
-"""What the commands share: grids from arguments, settings, output files, printing. Imports no torch."""
+"""What the commands share: grids from arguments, settings, output files. Imports no torch."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +45,7 @@ def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--schedule", type=_choice(SCHEDULES), metavar="NAME", help=f"noise schedule: {', '.join(SCHEDULES)} (default linear)"
     )
-    group.add_argument("--steps", type=positive, metavar="N", help="number of steps (default 50)")
+    group.add_argument("--steps", type=whole(1, MOST_STEPS), metavar="N", help="number of steps (default 50)")
     group.add_argument(
         "--spacing",
         type=_choice(SPACINGS),
@@ -60,7 +58,7 @@ def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="where sampling ends: zero = clean data, smallest = the schedule's smallest sigma_bar (default zero)",
     )
-    group.add_argument("--steps-offset", type=int, metavar="T", help="added to leading timesteps (Stable Diffusion: 1)")
+    group.add_argument("--steps-offset", type=whole(0), metavar="T", help="added to leading timesteps (Stable Diffusion: 1)")
     group.add_argument("--rho", type=finite, metavar="R", help="exponent of the karras spacing (default 7)")
     group.add_argument("--sigma-bar-max", type=finite, metavar="S", help="start below the schedule's largest noise level")
 
@@ -108,29 +106,32 @@ def describe_grid(grid: Grid) -> str:
     return f"{grid.name}: {grid.steps} steps, sigma_bar {grid.sigma_bar[0]:.4g} to {grid.sigma_bar[-1]:.4g}"
 
 
+def images(count: int) -> str:
+    """ "1 image", "2 images"."""
+    return "1 image" if count == 1 else f"{count} images"
+
+
 # ---- types of arguments --------------------------------------------------------------------------------------
 
 
-def positive(text: str) -> int:
-    """A whole number from 1 on."""
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
-    return value
+def whole(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
+    """A reader of whole numbers in a range."""
+    bounds = f"from {low} to {high}" if high < 2**63 - 1 else f"from {low} on, below 2^63"
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:  # not a number, or one of thousands of digits
+            raise argparse.ArgumentTypeError(f"{_short(text)} is not a whole number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{_short(text)} is not a whole number {bounds}")
+        return value
+
+    return read
 
 
-def seed(text: str) -> int:
-    """A whole number that a generator takes."""
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-    if not 0 <= value < 2**63:
-        raise argparse.ArgumentTypeError(f"{value} is not a whole number from 0 to 2^63 - 1")
-    return value
+positive, seed = whole(1), whole(0)
+MOST_STEPS = 100_000  # more than any table has; a million steps would be minutes of a march that nobody wants
 
 
 def finite(text: str) -> float:
@@ -138,10 +139,14 @@ def finite(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        raise argparse.ArgumentTypeError(f"{_short(text)} is not a number") from None
     if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+        raise argparse.ArgumentTypeError(f"{_short(text)} is not a finite number")
     return value
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:37]}...")
 
 
 def _numbers(text: str) -> list[float]:
@@ -161,33 +166,19 @@ def _choice(allowed: tuple[str, ...]) -> Callable[[str], str]:
 # ---- output --------------------------------------------------------------------------------------------------
 
 
-def print_json(document: Mapping[str, Any]) -> None:
-    """One JSON document on stdout; numbers that are not finite become null."""
-    print(json_text(document))
+def check_output(path: str | os.PathLike[str], force: bool, otherwise: str) -> None:
+    """Refuse a file that cannot be written, or that exists and is not to be replaced.
 
+    Raises:
+        ValueError: it exists already. OSError: it is no file, or its folder is not there or cannot be written to.
+    """
+    from vsvf.files import writable_target
 
-def json_text(document: Any) -> str:
-    """Strict JSON, indented by two."""
-    return json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Path):
-        return str(value)
-    return value
-
-
-def note(text: str) -> None:
-    """A remark on stderr."""
-    print(f"vsvf: note: {text}", file=sys.stderr)
+    target = writable_target(path)
+    if target.exists() and not force:
+        raise ValueError(f"{path} exists already; --force overwrites it, {otherwise}")
+    if not os.access(target.parent, os.W_OK):
+        raise PermissionError(f"the folder {target.parent} cannot be written to")
 
 
 class Outputs:
@@ -218,18 +209,15 @@ class Outputs:
         self.written: list[Path] = []
         folder = base.parent
         existing = folder
-        while self.make_folder and not existing.exists():
+        while self.make_folder and not os.path.lexists(existing):
             existing = existing.parent
         if not existing.is_dir():
             fix = "is not a folder" if existing.exists() else "does not exist (end --out with / to have a folder made)"
             raise FileNotFoundError(f"the folder {existing} {fix}")
         if not os.access(existing, os.W_OK):
             raise PermissionError(f"the folder {existing} cannot be written to")
-        for path in self.paths.values():
-            if path.is_dir():
-                raise IsADirectoryError(f"{path} is a folder")
-            if path.exists() and not force:
-                raise ValueError(f"{path} exists already; --force overwrites it, --out writes elsewhere")
+        for path in self.paths.values() if folder.is_dir() else ():
+            check_output(path, force, "--out writes elsewhere")
 
     def write(self, suffix: str, save: Callable[[Path], None]) -> None:
         """Write one file with `save(path)`; on failure say which files are complete."""

@@ -6,30 +6,20 @@ import argparse
 import math
 import sys
 import time
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsvf.commands.common import (
-    FORMULAS,
-    GRID_KEYS,
-    Outputs,
-    describe_grid,
-    given_settings,
-    grid_settings,
-    make_grid,
-    note,
-    print_json,
-)
+from vsvf.commands.answer import Answer, note
+from vsvf.commands.common import FORMULAS, Outputs, UsageError, describe_grid, images
 from vsvf.commands.network import (
-    KEYS,
     SHAPE,
     add_network_arguments,
     add_output_arguments,
+    decide,
     draw_noise,
     iteration_options,
-    labels_for,
-    make_predictor,
     recall,
     remember,
     usable_device,
@@ -91,91 +81,74 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_arguments(parser, "the files' names")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Invert, sample again, write, report."""
-    import vsvf
-    from vsvf import formulas
+def run(args: argparse.Namespace) -> Answer:
+    """Invert, sample again, write."""
+    from vsvf.apps.roundtrip import compare, from_image
+    from vsvf.state import State
 
-    given = given_settings(args, (*GRID_KEYS, *KEYS))
     device = usable_device(args.device)
     start, saved = _load(args, device)
-    original = start.x if isinstance(start, vsvf.State) else start
-    end = start.record.node if isinstance(start, vsvf.State) else 0
+    from_state = isinstance(start, State)
+    original = start.x if isinstance(start, State) else start
     count = original.shape[0]
-    settings = {**DEFAULTS, **{key: saved[key] for key in KEYS if key in saved}, **given}
-    if settings["label"] == [] and "guidance" not in given:
-        settings["guidance"] = 1.0
-    chosen = grid_settings(given, saved)
-    formula, grid = formulas.by_name(settings["formula"]), make_grid(chosen)
+    march = decide(args, DEFAULTS, saved)
     outputs = Outputs(
         args.out, Path(args.input).stem, [".inverted.safetensors", ".reconstruction.png", ".difference.png"], args.force
     )
-    predictor = make_predictor(settings, count, device)
-    if end == grid.steps:
+    predictor = march.predictor(count, device)
+    if isinstance(start, State) and start.record.node == march.grid.steps:
         raise ValueError(f"{args.input} stands at the noise end already; `vsvf sample --from {args.input}` samples from it")
-    options: dict[str, Any] = {"starter": settings["starter"], "progress": sys.stderr.isatty(), **iteration_options(args)}
-    arithmetic = args.arithmetic or (None if isinstance(start, vsvf.State) else "float64")
     began = time.perf_counter()
-    noise = vsvf.invert(predictor, start, grid, formula, arithmetic=arithmetic, **options)
-    source = noise.x.clone() if args.noise_alone else noise
-    again = vsvf.sample(predictor, source, grid, formula, arithmetic=noise.record.arithmetic, stop=end, **options)
+    trip = from_image(
+        predictor,
+        start,
+        march.grid,
+        march.name,
+        starter=march.settings["starter"],
+        arithmetic=args.arithmetic or (None if from_state else "float64"),
+        noise_alone=args.noise_alone,
+        progress=sys.stderr.isatty(),
+        **iteration_options(args),
+    )
     seconds = time.perf_counter() - began
-    errors = compare(again.x, original)
-    inverted = _noise_figures(noise, saved, predictor, grid)
-    memory = {key: settings[key] for key in ("starter", "guidance", "dtype")} | {"formula": formula.name} | chosen
-    memory |= {"label": labels_for(settings["label"], count)}
-    _write(outputs, remember(noise, memory), again.x, original)
-    if args.json:
-        print_json(
-            {
-                "command": "invert",
-                "input": args.input,
-                **memory,
-                "grid": describe_grid(grid),
-                "arithmetic": noise.record.arithmetic,
-                "starter_used": noise.record.starter,
-                "reconstructed_from": "noise alone" if args.noise_alone else "all states",
-                "count": count,
-                "error": errors,
-                "noise": inverted,
-                "nfe": {"inversion": noise.nfe, "reconstruction": again.nfe},
-                "residual": noise.record.residual,
-                "seconds": seconds,
-                "files": outputs.written,
-            }
-        )
-        return 0
-    used = noise.record.starter or ("none, the states come from the file" if isinstance(start, vsvf.State) else "not needed")
-    print(f"{formula.name} on {describe_grid(grid)}")
-    print(f"starter: {used}; arithmetic {noise.record.arithmetic}")
-    images = "1 image" if count == 1 else f"{count} images"
-    print(f"NFE {noise.nfe} to invert, {again.nfe} to sample again, {seconds:.1f} s for {images}")
-    print(f"reconstruction from {'the noise alone and a starter' if args.noise_alone else 'all states'}, pixels in [-1, 1]:")
-    psnr = "infinite" if math.isinf(errors["psnr"]) else f"{errors['psnr']:.1f} dB"
-    print(f"  MSE {errors['mse']:.3g}, max {errors['max']:.3g}, PSNR {psnr} (range 2)")
-    print(f"  8-bit levels that differ: {errors['levels']} of {errors['pixels']}")
-    print(f"noise: mean {inverted['mean']:.4f}, standard deviation {inverted['standard_deviation']:.4f}")
-    if inverted["from_seed"] is not None:
-        print(f"  relative distance to the noise of seed {saved['seed']}: {inverted['from_seed']:.3g}")
-    for path in outputs.written:
-        print(f"wrote {path}")
-    return 0
-
-
-def compare(found: torch.Tensor, original: torch.Tensor) -> dict[str, Any]:
-    """Errors of images on [-1, 1]: mse, max, psnr with range 2, and the number of pixels whose 8-bit levels differ."""
-    from vsvf.apps.images import to_levels
-
-    difference = found.detach().cpu().double() - original.detach().cpu().double()
-    mse = float(difference.square().mean())
-    return {
-        "mse": mse,
-        "max": float(difference.abs().max()),
-        "psnr": 10.0 * math.log10(4.0 / mse) if mse > 0.0 else math.inf,
-        "psnr_range": 2.0,
-        "levels": int((to_levels(found) != to_levels(original)).sum()),
-        "pixels": difference.numel(),
+    noise = trip.turned
+    if noise is None:
+        raise UsageError(f"{march.name} keeps no state to write; `vsvf budget` measures it")
+    errors = compare(trip.end, original)
+    inverted = _noise_figures(noise, saved, predictor, march.grid)
+    memory = march.memory(count)
+    _write(outputs, remember(noise, memory), trip.end, original)
+    document = {
+        "command": "invert",
+        "input": args.input,
+        **memory,
+        "grid": describe_grid(march.grid),
+        "arithmetic": noise.record.arithmetic,
+        "starter_used": noise.record.starter,
+        "reconstructed_from": "noise alone" if args.noise_alone else "all states",
+        "count": count,
+        "error": asdict(errors),
+        "noise": inverted,
+        "nfe": {"inversion": trip.nfe[0], "reconstruction": trip.nfe[1]},
+        "residual": noise.record.residual,
+        "seconds": seconds,
+        "files": outputs.written,
     }
+    used = noise.record.starter or ("none, the states come from the file" if from_state else "not needed")
+    psnr = "infinite" if math.isinf(errors.psnr) else f"{errors.psnr:.1f} dB"
+    seed = inverted["from_seed"]
+    lines = [
+        march.heading,
+        f"starter: {used}; arithmetic {noise.record.arithmetic}",
+        f"NFE {trip.nfe[0]} to invert, {trip.nfe[1]} to sample again, {seconds:.1f} s for {images(count)}",
+        f"reconstruction from {'the noise alone and a starter' if args.noise_alone else 'all states'}, pixels in [-1, 1]:",
+        f"  MSE {errors.mse:.3g}, max {errors.max:.3g}, PSNR {psnr} (range 2)",
+        f"  8-bit levels that differ: {errors.levels} of {errors.pixels}",
+        f"noise: mean {inverted['mean']:.4f}, standard deviation {inverted['standard_deviation']:.4f}",
+        *([] if seed is None else [f"  relative distance to the noise of seed {saved['seed']}: {seed:.3g}"]),
+        *(f"wrote {path}" for path in outputs.written),
+    ]
+    return Answer(document, "\n".join(lines), args.json)
 
 
 def _load(args: argparse.Namespace, device: torch.device) -> tuple[State | torch.Tensor, dict[str, Any]]:
@@ -201,7 +174,7 @@ def _noise_figures(noise: State, saved: dict[str, Any], predictor: Predictor, gr
     x = noise.x.detach().cpu().double()
     distance = None
     if "seed" in saved and x.shape[0] == saved.get("count"):
-        drawn = draw_noise(x.shape[0], saved["seed"], predictor, float(grid.sigma_bar[-1]), x.device)
+        drawn = draw_noise(x.shape[0], saved["seed"], predictor, grid, x.device)
         distance = float((x - drawn).norm() / drawn.norm())
     deviation = float(x.std(correction=0))
     return {"mean": float(x.mean()), "standard_deviation": deviation, "from_seed": distance}
@@ -213,6 +186,6 @@ def _write(outputs: Outputs, noise: State, found: torch.Tensor, original: torch.
     found = found.detach().cpu().double()
     difference = 10.0 * (found - original.detach().cpu().double())
     outputs.write(".inverted.safetensors", noise.save)
-    for suffix, images in ((".reconstruction.png", found), (".difference.png", difference)):
-        sheet = images[0] if len(images) == 1 else contact_sheet(images, scale=4)
+    for suffix, batch in ((".reconstruction.png", found), (".difference.png", difference)):
+        sheet = batch[0] if len(batch) == 1 else contact_sheet(batch, scale=4)
         outputs.write(suffix, partial(save_image, sheet))

@@ -6,16 +6,28 @@ import argparse
 import hashlib
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsvf.commands.common import UsageError, add_grid_arguments, finite, positive
+from vsvf.commands.common import (
+    GRID_KEYS,
+    UsageError,
+    add_grid_arguments,
+    describe_grid,
+    finite,
+    given_settings,
+    grid_settings,
+    make_grid,
+    positive,
+)
 
 if TYPE_CHECKING:
     import torch
 
+    from vsvf.formula import Formula
+    from vsvf.grid import Grid
     from vsvf.predictors import Predictor
     from vsvf.state import State
 
@@ -75,6 +87,62 @@ def labels_for(labels: list[int], count: int) -> list[int]:
     return [labels[n % len(labels)] for n in range(count)] if labels else NO_LABEL
 
 
+@dataclass(frozen=True)
+class March:
+    """What options, a state's memory and defaults decide together about a march with the embedded network.
+
+    Attributes:
+        settings: those of `KEYS`. grid_settings: what makes the grid.
+        formula, grid: made of these; the formula is None for a method that is none ("ddim_inversion").
+    """
+
+    settings: dict[str, Any]
+    grid_settings: dict[str, Any]
+    grid: Grid
+    formula: Formula | None
+
+    @property
+    def name(self) -> str:
+        """The formula's full name."""
+        return str(self.settings["formula"]) if self.formula is None else self.formula.name
+
+    @property
+    def heading(self) -> str:
+        """ "belm(2) on linear, trailing, final zero: 50 steps, …"."""
+        return f"{self.name} on {describe_grid(self.grid)}"
+
+    def memory(self, count: int) -> dict[str, Any]:
+        """What a state of `count` images is to remember."""
+        kept = {key: self.settings[key] for key in KEYS if key != "label"} | {"formula": self.name}
+        return kept | self.grid_settings | {"label": labels_for(self.settings["label"], count)}
+
+    def predictor(self, count: int, device: torch.device) -> Predictor:
+        """The network as these settings want it."""
+        return make_predictor(self.settings, count, device)
+
+
+def decide(args: argparse.Namespace, defaults: Mapping[str, Any], saved: Mapping[str, Any] | None = None) -> March:
+    """What was given, over what a state remembers, over the defaults.
+
+    Raises:
+        UsageError: options that do not go together. ValueError: a formula or a grid that cannot be.
+    """
+    from vsvf import formulas
+    from vsvf.apps.roundtrip import DDIM_INVERSION
+
+    given, saved = given_settings(args, (*GRID_KEYS, *KEYS)), saved or {}
+    settings = {
+        **defaults,
+        **{key: saved[key] for key in KEYS if key in saved},
+        **{key: given[key] for key in KEYS if key in given},
+    }
+    if settings["label"] == NO_LABEL and "guidance" not in given:
+        settings["guidance"] = 1.0
+    chosen = grid_settings(given, saved)
+    formula = None if settings["formula"] == DDIM_INVERSION else formulas.by_name(settings["formula"])
+    return March(settings, chosen, make_grid(chosen), formula)
+
+
 def make_predictor(settings: Mapping[str, Any], count: int, device: torch.device) -> Predictor:
     """The embedded network with the labels and the guidance of the settings."""
     import torch
@@ -99,21 +167,20 @@ def usable_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except Exception as error:  # torch's backends fail in many ways where they are not built in
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"device {name!r} cannot be used here: {reason}") from None
     return device
 
 
-def draw_noise(count: int, seed: int, predictor: Predictor, sigma_bar: float, device: torch.device) -> torch.Tensor:
-    """x_N, (count, 1, 28, 28) float64, of variance alpha^2 + sigma^2, from a generator of its own on the CPU: a seed gives the
-    same noise on every device and in every arithmetic."""
+def draw_noise(count: int, seed: int, predictor: Predictor, grid: Grid, device: torch.device) -> torch.Tensor:
+    """x_N, (count, 1, 28, 28) float64, from a generator of its own on the CPU: a seed gives the same noise on every device."""
     import torch
 
+    from vsvf import predictors
+
     generator = torch.Generator().manual_seed(seed)
-    alpha = float(predictor.alpha(sigma_bar))
-    noise = torch.randn((count, *SHAPE), generator=generator, dtype=torch.float64)
-    return (alpha * (1.0 + sigma_bar**2) ** 0.5 * noise).to(device)
+    return predictors.noise((count, *SHAPE), predictor, grid, generator=generator, dtype=torch.float64, device=device)
 
 
 def iteration_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -8,28 +8,15 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from vsvf.commands.common import (
-    FORMULAS,
-    GRID_KEYS,
-    Outputs,
-    UsageError,
-    describe_grid,
-    given_settings,
-    grid_settings,
-    make_grid,
-    note,
-    positive,
-    print_json,
-)
+from vsvf.commands.answer import Answer, note
+from vsvf.commands.common import FORMULAS, Outputs, UsageError, describe_grid, images, positive
 from vsvf.commands.common import seed as whole_seed
 from vsvf.commands.network import (
-    KEYS,
     add_network_arguments,
     add_output_arguments,
+    decide,
     draw_noise,
     iteration_options,
-    labels_for,
-    make_predictor,
     recall,
     remember,
     usable_device,
@@ -86,12 +73,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--columns", type=positive, metavar="C", help="images per row of the sheet (default 10)")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Sample, write, report."""
+def run(args: argparse.Namespace) -> Answer:
+    """Sample and write."""
     import vsvf
-    from vsvf import formulas
 
-    given = given_settings(args, (*GRID_KEYS, *KEYS))
     device = usable_device(args.device)
     start: vsvf.State | None = None
     saved: dict[str, Any] = {}
@@ -102,26 +87,19 @@ def run(args: argparse.Namespace) -> int:
         if start.record.node == 0:
             raise ValueError(f"{args.source} stands at the data end already; `vsvf invert` takes it to noise")
     seed, count = args.seed or 0, (args.count or 10) if start is None else start.x.shape[0]
-    settings = {**DEFAULTS, **_keep(saved), **given}
-    if settings["label"] == [] and "guidance" not in given:
-        settings["guidance"] = 1.0
-    chosen = grid_settings(given, saved)
-    formula, grid = formulas.by_name(settings["formula"]), make_grid(chosen)
+    march = decide(args, DEFAULTS, saved)
     width = len(str(count - 1))
     pictures = [f"-{n:0{width}d}.png" for n in range(count)] if args.separate else [".png"]
     outputs = Outputs(args.out, "samples", [*pictures, ".safetensors"], args.force)
-    predictor = make_predictor(settings, count, device)
-    if start is None:
-        x: torch.Tensor | vsvf.State = draw_noise(count, seed, predictor, float(grid.sigma_bar[-1]), device)
-    else:
-        x = start
+    predictor = march.predictor(count, device)
+    x = draw_noise(count, seed, predictor, march.grid, device) if start is None else start
     began = time.perf_counter()
     state = vsvf.sample(
         predictor,
         x,
-        grid,
-        formula,
-        starter=settings["starter"],
+        march.grid,
+        march.name,
+        starter=march.settings["starter"],
         arithmetic=args.arithmetic or ("float64" if start is None else None),
         progress=sys.stderr.isatty(),
         **iteration_options(args),
@@ -130,13 +108,11 @@ def run(args: argparse.Namespace) -> int:
     low, high = float(state.x.min()), float(state.x.max())
     if max(-low, high) > SUSPICIOUS:
         note(
-            f"values from {low:.3g} to {high:.3g} are not an image in [-1, 1]: `vsvf check '{formula.name}'` on this grid "
+            f"values from {low:.3g} to {high:.3g} are not an image in [-1, 1]: `vsvf check '{march.name}'` on this grid "
             "tells whether the formula is unstable here; more steps or less guidance may help"
         )
-    labels = labels_for(settings["label"], count)
-    recognised = _recognised(state.x, labels) if labels else None
-    memory = {key: settings[key] for key in ("formula", "starter", "guidance", "dtype")} | chosen | {"label": labels}
-    memory |= {"formula": formula.name}
+    memory = march.memory(count)
+    recognised = _recognised(state.x, memory["label"]) if memory["label"] else None
     if start is None:
         memory |= {"seed": seed, "count": count}
     _write(outputs, state.x, pictures, args.columns)
@@ -145,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
         "command": "sample",
         **memory,
         "from": args.source,
-        "grid": describe_grid(grid),
+        "grid": describe_grid(march.grid),
         "arithmetic": state.record.arithmetic,
         "count": count,
         "nfe": state.nfe,
@@ -154,22 +130,15 @@ def run(args: argparse.Namespace) -> int:
         "values": [low, high],
         "files": outputs.written,
     }
-    if args.json:
-        print_json(document)
-        return 0
-    print(f"{formula.name} on {describe_grid(grid)}")
-    print(f"starter {state.record.starter or 'not needed'}, arithmetic {state.record.arithmetic}")
-    print(f"NFE {state.nfe}, {seconds:.1f} s for {'1 image' if count == 1 else f'{count} images'}")
-    if recognised is not None:
-        print(f"recognised as the digit asked for: {recognised} of {count}")
-    print(f"values from {low:.3f} to {high:.3f}")
-    for path in outputs.written:
-        print(f"wrote {path}")
-    return 0
-
-
-def _keep(saved: dict[str, Any]) -> dict[str, Any]:
-    return {key: saved[key] for key in KEYS if key in saved}
+    lines = [
+        march.heading,
+        f"starter {state.record.starter or 'not needed'}, arithmetic {state.record.arithmetic}",
+        f"NFE {state.nfe}, {seconds:.1f} s for {images(count)}",
+        *([] if recognised is None else [f"recognised as the digit asked for: {recognised} of {count}"]),
+        f"values from {low:.3f} to {high:.3f}",
+        *(f"wrote {path}" for path in outputs.written),
+    ]
+    return Answer(document, "\n".join(lines), args.json)
 
 
 def _recognised(x: torch.Tensor, labels: list[int]) -> int:

@@ -6,12 +6,11 @@ tables and plots run through.
 
 from __future__ import annotations
 
-import ast
 import inspect
-import re
 from collections.abc import Callable
 
 from vsvf.formula import Formula
+from vsvf.formulas import names
 from vsvf.formulas.adams import adams_bashforth, adams_moulton, ddim, deis
 from vsvf.formulas.bdf import bdf
 from vsvf.formulas.bdia import bdia
@@ -62,19 +61,14 @@ def by_name(name: str) -> Formula:
     Raises:
         ValueError: an unknown family, or arguments that the family refuses.
     """
-    match = re.fullmatch(r"\s*([a-z_]+)\s*(?:\((.*)\))?\s*", str(name))
-    if match is None or match[1] not in CONSTRUCTORS:
-        raise ValueError(f"formula {name!r} is not known; choose from {', '.join(CONSTRUCTORS)}, as in 'belm(2)'")
+    family, text = names.split(name, CONSTRUCTORS)
+    arguments = names.numbers(text, name)
     try:
-        arguments = ast.literal_eval(f"({match[2]},)") if match[2] and match[2].strip() else ()
-    except (SyntaxError, ValueError):
-        raise ValueError(f"formula {name!r}: the arguments in parentheses must be numbers") from None
-    try:
-        return CONSTRUCTORS[match[1]](*arguments)
+        return CONSTRUCTORS[family](*arguments)
     except TypeError:
-        signature = inspect.signature(CONSTRUCTORS[match[1]], eval_str=False)
+        signature = inspect.signature(CONSTRUCTORS[family], eval_str=False)
         wanted = ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default}" for p in signature.parameters.values())
-        raise ValueError(f"formula {name!r} does not fit {match[1]}({wanted}): write for instance {_example(match[1])!r}") from None
+        raise ValueError(f"formula {name!r} does not fit {family}({wanted}): write for instance {_example(family)!r}") from None
 
 
 def _example(family: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from vsvf.formula import LinearMultistep
 from vsvf.formulas import lagrange
-from vsvf.formulas.checks import text, whole_number
+from vsvf.formulas.checks import real, text, whole_number
 
 Array = np.ndarray
 
@@ -68,11 +68,8 @@ def root_placed_belm(
         ValueError: no roots, roots that break one of these rules, or another argument out of range.
     """
     zeta = _check_roots(roots)
-    if not np.isfinite(exponent):
-        raise ValueError(f"exponent must be a finite number, got {exponent!r}")
-    if not 1.0 <= mode_rho < np.inf:
-        raise ValueError(f"mode_rho must be a finite number from 1 on, got {mode_rho!r}")
-    exponent, mode_rho, slope_rho = float(exponent), float(mode_rho), whole_number("slope_rho", slope_rho, 1, 12)
+    exponent, mode_rho = real("exponent", exponent), real("mode_rho", mode_rho, low=1.0)
+    slope_rho = whole_number("slope_rho", slope_rho, 1, 12)
     k = len(zeta) + 1
     on_circle = bool(np.all(np.abs(np.abs(zeta) - 1.0) <= CIRCLE))
     listed = ",".join(_literal(z) for z in zeta)
@@ -145,7 +142,10 @@ def _build(name: str, zeta: Array, exponent: float, mode_rho: float, slope_rho: 
 
 def _check_roots(roots: Any) -> Array:
     """The roots as complex128, sorted by angle, each conjugate pair exact, those next to the unit circle put on it."""
-    zeta = np.atleast_1d(np.asarray(roots, dtype=np.complex128)).ravel()
+    try:
+        zeta = np.atleast_1d(np.asarray(roots, dtype=np.complex128)).ravel()
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("roots must be one or more finite numbers, real or complex, of ordinary size") from None
     if len(zeta) == 0 or not np.all(np.isfinite(zeta)):
         raise ValueError(f"roots must be one or more finite numbers, got {roots!r}")
     modulus = np.abs(zeta)

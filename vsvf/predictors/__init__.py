@@ -1,4 +1,4 @@
-"""Predictors: what gives eps at a state."""
+"""Predictors: what gives eps at a state; and the noise to start from."""
 
 from __future__ import annotations
 
@@ -6,5 +6,6 @@ from vsvf.predictors.base import ClosedForm, Predictor
 from vsvf.predictors.digits import digits
 from vsvf.predictors.guidance import Guided
 from vsvf.predictors.mixture import from_ode, gaussian_mixture, ideal_denoiser
+from vsvf.predictors.noise import noise
 
-__all__ = ["ClosedForm", "Guided", "Predictor", "digits", "from_ode", "gaussian_mixture", "ideal_denoiser"]
+__all__ = ["ClosedForm", "Guided", "Predictor", "digits", "from_ode", "gaussian_mixture", "ideal_denoiser", "noise"]

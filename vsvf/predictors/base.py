@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
+from vsvf.errors import TrainingModeWarning
+from vsvf.predictors.modules import first_dtype, is_about_dtypes, modules_of, parameter_dtype, training_layers
 from vsvf.predictors.prediction import KINDS, to_epsilon
 from vsvf.schedule import Schedule
 
@@ -23,12 +26,13 @@ class Predictor:
         network: callable (x, t) -> prediction. x is (B, …) in the scale x = alpha x_bar; t is (B,), the model's time.
         schedule: the schedule of the network's training.
         kind: what it predicts: "epsilon", "sample" (x_0), "v", "score" or "velocity".
-        dtype: dtype in which x and t are given to the network; default: that of its parameters, else that of x.
+        dtype: dtype in which x and t are given to the network. Default: that of a module's parameters. A closure gets x as the
+            solver holds it; where torch refuses that dtype, that of the parameters found inside the closure, from then on.
         integer_time: the network has a table of integer timesteps: t is passed as int64, and a grid with a node between
             timesteps is an error.
 
     Raises:
-        TypeError: `network` cannot be called. ValueError: an unknown kind.
+        TypeError: `network` cannot be called, `schedule` is none, or `dtype` is no floating dtype. ValueError: an unknown kind.
     """
 
     def __init__(
@@ -42,13 +46,35 @@ class Predictor:
     ) -> None:
         if not callable(network):
             raise TypeError(f"network must be callable as network(x, t), got {type(network).__name__}")
+        if not isinstance(schedule, Schedule):
+            raise TypeError(f"schedule must be a vsvf.Schedule, such as vsvf.Schedule.linear(), got {type(schedule).__name__}")
         if kind not in KINDS:
             raise ValueError(f"kind={kind!r} is not known; choose one of {', '.join(KINDS)}")
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise TypeError(f"dtype must be a floating dtype of torch, such as torch.float32, got {dtype!r}")
+        if not isinstance(integer_time, (bool, np.bool_)):
+            raise TypeError(f"integer_time must be True or False, got {integer_time!r}")
         self.network = network
         self.schedule = schedule
         self.kind = kind
-        self.integer_time = integer_time
+        self.integer_time = bool(integer_time)
         self.dtype = dtype if dtype is not None else _parameter_dtype(network)
+
+    @property
+    def precision(self) -> torch.dtype | None:
+        """The dtype that the network computes in, as far as that can be seen: `dtype`, or of the parameters in a closure."""
+        return self.dtype if self.dtype is not None else parameter_dtype(modules_of(self.network))
+
+    def warn_if_training(self) -> None:
+        """Warn of layers that are random, or learn, because the network was left in training mode."""
+        if layers := training_layers(modules_of(self.network)):
+            more = "" if len(layers) == 1 else f" and {len(layers) - 1} more"
+            warnings.warn(
+                f"the network is in training mode: {layers[0]}{more} makes its predictions random, or changes what it has learned; "
+                "call network.eval()",
+                TrainingModeWarning,
+                stacklevel=3,
+            )
 
     def alpha(self, sigma_bar: Any) -> Array:
         """alpha at sigma_bar, float64: states are handed over as x = alpha x_bar."""
@@ -74,27 +100,47 @@ class Predictor:
             t: the model's time there, if known already.
 
         Returns:
-            (B, …) in the network's dtype.
+            (B, …) in the network's dtype for kind="epsilon"; other predictions are turned into eps with the x given here, not
+            with the network's rounding of it, and in the wider of the two precisions (`to_epsilon`).
+
+        Raises:
+            TypeError, ValueError: a prediction that cannot be one for x, or a network that takes another dtype than x's.
         """
         t = self.time(sigma_bar) if t is None else t
-        given = x if self.dtype is None else x.to(self.dtype)
-        time_dtype = torch.int64 if self.integer_time else (given.dtype if given.dtype == torch.float64 else torch.float32)
-        times = torch.as_tensor(np.asarray(t)).to(time_dtype).to(x.device).expand(x.shape[0])
-        prediction = checked(self.network(given, times), x)
+        prediction = checked(self._ask(x, np.asarray(t)), x)
         if self.kind == "epsilon":
             return prediction
-        alpha, sigma = self._scales(sigma_bar, prediction)
-        return to_epsilon(self.kind, prediction, given, alpha, sigma)
+        return to_epsilon(self.kind, prediction, x, *self._scales(sigma_bar, x.ndim))
 
-    def _scales(self, sigma_bar: Any, like: torch.Tensor) -> tuple[Any, Any]:
-        """alpha and sigma as floats, or as tensors that broadcast against `like`."""
+    def _ask(self, x: torch.Tensor, t: Array) -> Any:
+        """What the network says of x in its own dtype."""
+        given = x if self.dtype is None else x.to(self.dtype)
+        time_dtype = torch.int64 if self.integer_time else (given.dtype if given.dtype == torch.float64 else torch.float32)
+        times = torch.as_tensor(t).to(time_dtype).to(x.device).expand(x.shape[0])
+        try:
+            return self.network(given, times)
+        except RuntimeError as error:
+            if self.dtype is not None or not is_about_dtypes(error):
+                raise
+            wanted, refusal = self.precision, error
+        if wanted is None:
+            raise TypeError(
+                f"the network does not take x in {x.dtype} ({str(refusal).splitlines()[0]}); say in which dtype it wants x, as in "
+                "Predictor(network, schedule, dtype=torch.float32)"
+            ) from refusal
+        if wanted == x.dtype:  # something else does not fit
+            raise refusal
+        self.dtype = wanted
+        return self._ask(x, t)
+
+    def _scales(self, sigma_bar: Any, axes: int) -> tuple[Any, Any]:
+        """alpha and sigma as floats, or as float64 tensors that broadcast against x of so many axes."""
         level = np.asarray(sigma_bar, dtype=np.float64)
         alpha = self.alpha(level)
         if level.ndim == 0:
             return float(alpha), float(alpha * level)
-        shape = (-1, *[1] * (like.ndim - 1))
-        tensors = [torch.as_tensor(v, dtype=like.dtype, device=like.device).reshape(shape) for v in (alpha, alpha * level)]
-        return tensors[0], tensors[1]
+        shape = (-1, *[1] * (axes - 1))
+        return torch.from_numpy(alpha).reshape(shape), torch.from_numpy(alpha * level).reshape(shape)
 
 
 class ClosedForm(Predictor):
@@ -142,9 +188,6 @@ def checked(prediction: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def _parameter_dtype(network: Any) -> torch.dtype | None:
+    """Of a module, or of the one inside a wrapper such as `Guided`."""
     module = network if isinstance(network, torch.nn.Module) else getattr(network, "network", None)
-    if isinstance(module, torch.nn.Module):
-        for parameter in module.parameters():
-            if parameter.is_floating_point():
-                return parameter.dtype
-    return None
+    return first_dtype(module) if isinstance(module, torch.nn.Module) else None

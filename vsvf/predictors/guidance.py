@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
@@ -31,6 +30,13 @@ class Guided:
         self.condition = condition
         self.null = null
         self.scale = scale
+        if not isinstance(condition, torch.Tensor) or not isinstance(null, torch.Tensor | None):
+            wrong = ("condition", condition) if not isinstance(condition, torch.Tensor) else ("null", null)
+            raise TypeError(
+                f"{wrong[0]} must be a tensor with one row per sample, or one row for all, got {type(wrong[1]).__name__}"
+            )
+        if isinstance(scale, bool) or not isinstance(scale, (int, float, torch.Tensor)):
+            raise TypeError(f"scale must be a number, or a tensor of one per sample, got {type(scale).__name__}")
         self.plain = not isinstance(scale, torch.Tensor) and float(scale) == 1.0
         if null is None and not self.plain:
             raise ValueError("guidance with a scale other than 1 needs the null condition")
@@ -43,10 +49,13 @@ class Guided:
         null = _rows(self.null, x, "null")
         both = self.network(torch.cat([x, x]), torch.cat([t, t]), torch.cat([null, condition]))
         unguided, guided = both.chunk(2)
-        scale: Any = self.scale
-        if isinstance(scale, torch.Tensor):
-            scale = _rows(scale, x, "scale").to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
-        return unguided + scale * (guided - unguided)
+        difference = guided - unguided
+        if not isinstance(self.scale, torch.Tensor):
+            return unguided + self.scale * difference
+        # as a plain number's, the scale's own digits are kept where the network's are fewer
+        wide = torch.promote_types(difference.dtype, torch.float32)
+        scale = _rows(self.scale, x, "scale").to(wide).reshape(-1, *[1] * (x.ndim - 1))
+        return unguided + (scale * difference.to(wide)).to(difference.dtype)
 
 
 def _rows(values: torch.Tensor, x: torch.Tensor, name: str) -> torch.Tensor:

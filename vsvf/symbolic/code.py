@@ -11,7 +11,8 @@ from sympy.printing.numpy import NumPyPrinter
 from sympy.printing.pycode import MpmathPrinter
 
 from vsvf.symbolic import symbols
-from vsvf.symbolic.derivation import Derivation, code_name
+from vsvf.symbolic.row import Row
+from vsvf.symbolic.symbols import code_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +86,7 @@ def _finite(sigma_bar, rest):
 '''
 
 
-def source(derivation: Derivation) -> str:
+def source(derivation: Row) -> str:
     """Python source of one function `name(nodes, …)` -> (a, b); free and other parameters are its keyword arguments."""
     d, k = derivation, derivation.steps
     expressions = [*d.a, *d.b]
@@ -129,7 +130,7 @@ def source(derivation: Derivation) -> str:
     )
 
 
-def compiled(derivation: Derivation, values: dict[str, Any]) -> LinearMultistep:
+def compiled(derivation: Row, values: dict[str, Any]) -> LinearMultistep:
     """The derivation as a `LinearMultistep`, with its free and other parameters set."""
     import numpy as np
 
@@ -160,7 +161,7 @@ def compiled(derivation: Derivation, values: dict[str, Any]) -> LinearMultistep:
     return LinearMultistep(label, d.steps, d.order, function, "derived symbolically")
 
 
-def function_name(derivation: Derivation) -> str:
+def function_name(derivation: Row) -> str:
     """A Python identifier made of the name: belm_3 for belm(3)."""
     cleaned = re.sub(r"\W+", "_", derivation.name).strip("_").lower() or "formula"
     return cleaned if cleaned[0].isalpha() else f"formula_{cleaned}"

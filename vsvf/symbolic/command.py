@@ -6,18 +6,21 @@ This module loads neither sympy nor torch by itself; sympy comes when a derivati
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
+
+from vsvf.commands.answer import Answer
+from vsvf.commands.common import whole
 
 if TYPE_CHECKING:
     from vsvf.symbolic import Derivation
 
+GIVEN = ("dpm_solver_pp", "edict", "mccallum_foster", "root_placed_belm")  # methods that no pattern determines
 FORMATS = ("text", "latex", "python", "json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vsvf derive`."""
-    parser.add_argument("--steps", type=int, default=None, help="k, the number of states a row reads")
+    parser.add_argument("--steps", type=whole(1), default=None, help="k, the number of states a row reads")
     parser.add_argument(
         "--pattern",
         default=None,
@@ -31,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fixed", action="append", default=[], metavar="A=EXPR", help="own pattern: a coefficient that is given, as in a2=1/2"
     )
     parser.add_argument(
-        "--conditions", type=int, default=None, help="own pattern: how many monomials to reproduce (default: all possible)"
+        "--conditions", type=whole(1), default=None, help="own pattern: how many monomials to reproduce (default: all possible)"
     )
     parser.add_argument(
         "--basis", default=None, help="own pattern: functions to reproduce instead, as in '1, sigma_bar, sqrt(sigma_bar**2+c**2)'"
@@ -40,17 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the same as --format json")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Derive and print. ValueError with one clear line on bad arguments."""
+def run(args: argparse.Namespace) -> Answer:
+    """Derive. ValueError with one clear line on bad arguments."""
     style = args.format or ("json" if args.json else "text")
     if args.json and style != "json":
         raise ValueError(f"--json contradicts --format {style}")
     if args.pattern == "table1":
         return _table(args, style)
     derivation = _derivation(args)
-    made = {"text": derivation.__str__, "latex": derivation.latex, "python": derivation.python, "json": derivation.json}
-    sys.stdout.write(made[style]().rstrip() + "\n")
-    return 0
+    text = {"text": derivation.__str__, "latex": derivation.latex, "python": derivation.python, "json": str}[style]()
+    return Answer(derivation.as_dict() if style == "json" else {}, text.rstrip(), style == "json")
 
 
 def _derivation(args: argparse.Namespace) -> Derivation:
@@ -59,7 +61,7 @@ def _derivation(args: argparse.Namespace) -> Derivation:
 
     own = args.unknown is not None or args.fixed or args.conditions is not None or args.basis is not None
     if not own:
-        if args.pattern is not None and args.pattern.strip().startswith(("dpm_solver_pp", "edict", "mccallum_foster")):
+        if args.pattern is not None and args.pattern.split("(")[0].strip() in GIVEN:
             name = args.pattern if "(" in args.pattern or args.steps is None else f"{args.pattern}({args.steps})"
             return known(name)
         return derive(args.pattern, steps=args.steps)
@@ -76,12 +78,11 @@ def _derivation(args: argparse.Namespace) -> Derivation:
     return derive(Pattern(args.steps, split(args.unknown or ""), fixed, args.conditions, args.basis))
 
 
-def _table(args: argparse.Namespace, style: str) -> int:
+def _table(args: argparse.Namespace, style: str) -> Answer:
     if style != "text":
         raise ValueError(f"--format {style} is not offered for table1, which is text")
     if args.steps is not None:
         raise ValueError("--steps does not go with table1")
     from vsvf.symbolic import table
 
-    sys.stdout.write(table.text() + "\n")
-    return 0
+    return Answer({}, table.text())

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sympy import Expr, Integer, Symbol, sympify
+from sympy import Expr, Integer, Symbol
 
-from vsvf.symbolic import asymptotics, patterns, symbols
+from vsvf.symbolic import asymptotics, code, patterns, render, symbols
 from vsvf.symbolic.closed import closed_form
 from vsvf.symbolic.conditions import Condition, monomial, of_pattern, taylor
 from vsvf.symbolic.fitted import annihilator, independent
 from vsvf.symbolic.parse import expression
 from vsvf.symbolic.pattern import Pattern
 from vsvf.symbolic.rational import ClashError, Field, solve
+from vsvf.symbolic.row import Row
 
 if TYPE_CHECKING:
     from vsvf.formula import LinearMultistep
@@ -23,51 +24,8 @@ if TYPE_CHECKING:
 METHODS = ("auto", "elimination", "closed")
 
 
-@dataclass(frozen=True)
-class Derivation:
-    """A row of (12) with its proof.
-
-    Attributes:
-        name, steps: as in the pattern.
-        a: a_1 … a_k; b: b_0 … b_k, sympy expressions in h_i, h_{i+1}, …, sigma_bar and parameters. b_j multiplies
-            h_{i-1+j} eps_bar_{i-1+j}; b_0 multiplies h_i.
-        order: p. The residual x_bar(s_0) - row is O(h^{p+1}).
-        residual: coefficient of x_bar^{(p+1)}(s_0) in the leading term of x_bar(s_0) - row. Exact where the coefficients
-            are homogeneous in the steps, else to leading order in h.
-        operator: (n, weight) of all derivatives that enter the leading term residual * sum weight x_bar^{(n)}(s_0);
-            ((p+1, 1),) for formulas that are exact for monomials.
-        conditions: the equations, in the unknowns.
-        unknowns: the symbols solved for.
-        free: those of them that the conditions leave free.
-        parameters: other letters of the coefficients, such as gamma.
-        method: "elimination", "closed" (form) or "given" (see `expand`).
-        basis: the functions made exact, where they are not monomials.
-    """
-
-    name: str
-    steps: int
-    a: tuple[Expr, ...]
-    b: tuple[Expr, ...]
-    order: int
-    residual: Expr
-    operator: tuple[tuple[int, Expr], ...]
-    conditions: tuple[Condition, ...]
-    unknowns: tuple[Symbol, ...]
-    free: tuple[Symbol, ...]
-    parameters: tuple[Symbol, ...]
-    method: str
-    pattern: Pattern | None = None
-
-    @property
-    def basis(self) -> tuple[Expr, ...] | None:
-        return None if self.pattern is None else self.pattern.basis
-
-    @property
-    def solution(self) -> dict[Symbol, Expr]:
-        """Unknown -> its value (itself where free)."""
-        values = {symbols.a(j): v for j, v in enumerate(self.a, start=1)}
-        values |= {symbols.b(j): v for j, v in enumerate(self.b)}
-        return {unknown: values[unknown] for unknown in self.unknowns}
+class Derivation(Row):
+    """A row of (12) with its proof: the record, and what can be done with it."""
 
     def checked(self) -> tuple[Expr, ...]:
         """Every condition with the solution inserted, reduced: zeros, by exact arithmetic."""
@@ -80,7 +38,7 @@ class Derivation:
         names = {symbols.code_names(self.steps).get(n, Symbol(n)): (n, v) for n, v in values.items()}
         for symbol, (name, _) in names.items():
             if symbol not in (*self.free, *self.parameters):
-                accepted = ", ".join(map(code_name, (*self.free, *self.parameters))) or "none"
+                accepted = ", ".join(map(symbols.code_name, (*self.free, *self.parameters))) or "none"
                 raise ValueError(f"{name} is not a parameter of {self.name}; it has {accepted}")
         spelt = symbols.code_names(self.steps)
         place = {symbol: expression(value, spelt, name) for symbol, (name, value) in names.items()}
@@ -90,15 +48,11 @@ class Derivation:
 
     def latex(self) -> str:
         """The formula, its coefficients and its error as a LaTeX align* environment."""
-        from vsvf.symbolic.render import latex
-
-        return latex(self)
+        return render.latex(self)
 
     def python(self) -> str:
         """Source of a module with one function, nodes -> (a, b); needs numpy, and mpmath where there are logarithms or roots."""
-        from vsvf.symbolic.code import source
-
-        return source(self)
+        return code.source(self)
 
     def formula(self, **values: float) -> LinearMultistep:
         """The formula as data, ready for the engine. Free and other parameters are given by name, for instance gamma=1.0.
@@ -106,26 +60,18 @@ class Derivation:
         Raises:
             ValueError: a parameter is missing or unknown.
         """
-        from vsvf.symbolic.code import compiled
-
-        return compiled(self, values)
+        return code.compiled(self, values)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain data, expressions as text in the code spelling; what `json` prints."""
-        from vsvf.symbolic.render import as_dict
-
-        return as_dict(self)
+        return render.as_dict(self)
 
     def json(self) -> str:
         """`as_dict` as JSON."""
-        import json
-
         return json.dumps(self.as_dict(), indent=2, ensure_ascii=False)
 
     def __str__(self) -> str:
-        from vsvf.symbolic.render import text
-
-        return text(self)
+        return render.text(self)
 
 
 def derive(pattern: Pattern | str | None = None, *, steps: int | None = None, method: str = "auto") -> Derivation:
@@ -235,7 +181,7 @@ def _clash_message(pattern: Pattern, rows: Sequence[Condition], unknowns: Sequen
     if len(rows) == 1 and not rows[0].expression.free_symbols & set(unknowns):
         return f"{what}: the condition on {rows[0].label} reads {rows[0].expression} = 0, which no unknown can change"
     labels = " and ".join(", ".join(c.label for c in rows).rsplit(", ", 1))
-    return f"{what}: those on {labels} clash, no choice of {', '.join(map(code_name, unknowns))} satisfies them together"
+    return f"{what}: those on {labels} clash, no choice of {', '.join(map(symbols.code_name, unknowns))} satisfies them together"
 
 
 def _error(a: Sequence[Expr], b: Sequence[Expr], k: int, known: int) -> tuple[int, Expr, tuple[tuple[int, Expr], ...]]:
@@ -285,13 +231,3 @@ def _homogeneous(element: Any, k: int) -> bool:
 def _parameters(used: set[Symbol], k: int) -> tuple[Symbol, ...]:
     known = {symbols.SIGMA_BAR, *(symbols.h(j) for j in range(k)), *(symbols.alpha(j) for j in range(k + 1))}
     return tuple(sorted(used - known, key=str))
-
-
-def code_name(symbol: Symbol) -> str:
-    """A symbol's code spelling: a1 for a_1, h0 for h_i, alpha0 for alpha_{i-1}."""
-    text = str(sympify(symbol))
-    if text.startswith(("h_", "alpha_")):
-        letter, index = text.split("_", 1)
-        offset = int(index.strip("{i}") or 0)
-        return f"{letter}{offset + (1 if letter == 'alpha' else 0)}"
-    return text.replace("_", "") if text[:2] in ("a_", "b_") else text

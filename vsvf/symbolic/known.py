@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from sympy import Expr, Integer, Rational, log
 
+from vsvf import formulas
+from vsvf.formulas import names
 from vsvf.symbolic import patterns, symbols
 from vsvf.symbolic.derivation import Derivation, derive, expand
 from vsvf.symbolic.pattern import Pattern
@@ -24,25 +24,25 @@ def known(name: str) -> Derivation:
     Raises:
         ValueError: an unknown name, a coupled method, or a root-placed formula whose modes are not in sigma_bar itself.
     """
-    match = re.fullmatch(r"\s*([a-z_]+)\s*(?:\((.*)\))?\s*", str(name))
-    family, text = (match[1], match[2]) if match else ("", None)
+    family, text = names.split(name, formulas.CONSTRUCTORS)
     if family in ("edict", "mccallum_foster"):
         raise ValueError(f"{name} couples two states and is not one row of (12); see symbolic.coupled_error({family!r})")
     if family not in ("dpm_solver_pp", "root_placed_belm", "bdia"):
         return derive(patterns.by_name(name))
+    arguments = names.numbers(text, name)
     try:
-        arguments = ast.literal_eval(f"({text},)") if text and text.strip() else ()
         if family == "dpm_solver_pp":
             return dpm_solver_pp(*arguments)
         if family == "root_placed_belm":
             return derive(_root_placed(name, *arguments))
         return derive(patterns.bdia(*(str(Rational(str(value))) for value in arguments)))
-    except (SyntaxError, TypeError):
+    except TypeError:
         raise ValueError(f"{name!r}: the arguments in parentheses must be what vsvf.formulas.{family} takes") from None
 
 
 def _root_placed(name: str, roots: Any, exponent: float = 1.0, mode_rho: float = 1.0, slope_rho: int = 1) -> Pattern:
     """From numerical roots: the recursion's coefficients are those of the real polynomial in floating point."""
+    formulas.root_placed_belm(roots, exponent, mode_rho, slope_rho)  # which refuses what no formula can have
     if mode_rho != 1.0:
         raise ValueError(
             f"{name}: rows with mode_rho = {mode_rho:g} are not derived symbolically; "

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from sympy import Add, Dummy, Expr, Integer, Poly, Rational, cos, factorial, log, pi
 
+from vsvf.formulas.names import numbers, split
 from vsvf.symbolic import symbols
 from vsvf.symbolic.parse import expression
 from vsvf.symbolic.pattern import LARGEST_STEPS, Pattern
@@ -132,21 +132,18 @@ def by_name(name: str, steps: int | None = None) -> Pattern:
     Raises:
         ValueError: an unknown family, an argument it refuses, or steps that contradict the name.
     """
-    match = re.fullmatch(r"\s*([a-z_]+)\s*(?:\(\s*([^()]*?)\s*\))?\s*", str(name))
-    if match is None or match[1] not in PATTERNS:
-        raise ValueError(f"pattern {name!r} is not known; choose from {', '.join(PATTERNS)}, as in 'belm(3)'")
-    family, argument = match[1], match[2]
-    if family in ("ddim", "bdia"):
-        if family == "ddim" and argument:
-            raise ValueError(f"pattern {name!r}: ddim takes no argument")
-        made = bdia(argument) if argument else PATTERNS[family]()
+    family, argument = split(name, PATTERNS, "pattern", "belm(3)")
+    if family == "bdia":  # gamma may be any expression
+        made = bdia(argument) if argument else bdia()
     else:
-        if argument and not re.fullmatch(r"-?\d+", argument):
+        arguments = numbers(argument, name, "pattern")
+        if len(arguments) > (0 if family == "ddim" else 1):
+            takes = "no argument" if family == "ddim" else "one argument, the number of steps"
+            raise ValueError(f"pattern {name!r}: {family} takes {takes}")
+        if arguments and (isinstance(arguments[0], bool) or not isinstance(arguments[0], int)):
             raise ValueError(f"pattern {name!r}: the number of steps must be an integer, got {argument!r}")
-        if argument:
-            made = PATTERNS[family](int(argument))
-        else:
-            made = PATTERNS[family]() if steps is None else PATTERNS[family](steps)
+        given = arguments or (() if steps is None or family == "ddim" else (steps,))
+        made = PATTERNS[family](*given)
     if steps is not None and made.steps != steps:
         raise ValueError(f"steps={steps} contradicts pattern {name!r}, which has {made.steps}")
     return made

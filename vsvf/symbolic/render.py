@@ -10,7 +10,8 @@ from sympy.printing.str import StrPrinter
 
 from vsvf.symbolic import symbols
 from vsvf.symbolic.code import source
-from vsvf.symbolic.derivation import Derivation, code_name
+from vsvf.symbolic.row import Row
+from vsvf.symbolic.symbols import code_name
 
 
 class _Printer(StrPrinter):
@@ -28,7 +29,7 @@ def plain(expression: Expr) -> str:
     return str(_Printer().doprint(expression)).replace("**", "^").replace("*", " ")
 
 
-def text(d: Derivation) -> str:
+def text(d: Row) -> str:
     """The derivation, step by step."""
     lines = [f"{d.name}: {_method(d)}", "", "Row, with s_j = σ̄_{i-1+j} and ε̄_j the slope at s_j:", f"  {_row(d)}", ""]
     if d.basis is None:
@@ -61,7 +62,7 @@ def text(d: Derivation) -> str:
     return "\n".join(lines)
 
 
-def latex_equations(d: Derivation) -> list[str]:
+def latex_equations(d: Row) -> list[str]:
     """The formula's coefficients and its error as single equations "left = right" that mathtext can set too."""
     coefficients = [(symbols.a(j), e) for j, e in enumerate(d.a, start=1)] + [(symbols.b(j), e) for j, e in enumerate(d.b)]
     lines = [f"{_tex(d, s)} = {_tex(d, e)}" for s, e in coefficients if e != 0 and s != e]
@@ -70,7 +71,7 @@ def latex_equations(d: Derivation) -> list[str]:
     return [*lines, rf"\tau_{{i}} = {_tex(d, d.residual)} \, {inside} + \ldots"]
 
 
-def latex(d: Derivation) -> str:
+def latex(d: Row) -> str:
     """An align* environment: the row, the coefficients, the error."""
     states = [f"{_tex(d, symbols.a(j))} \\bar{{x}}_{{{_at(j)}}}" for j, e in enumerate(d.a, start=1) if e != 0]
     slopes = [
@@ -83,7 +84,7 @@ def latex(d: Derivation) -> str:
     return "\\begin{align*}\n  " + " \\\\\n  ".join([row, *equations]) + "\n\\end{align*}"
 
 
-def as_dict(d: Derivation) -> dict[str, Any]:
+def as_dict(d: Row) -> dict[str, Any]:
     """Plain data; expressions in the code spelling (h0 = h_i, alpha0 = alpha_{i-1}, a1, b0, …), readable by sympy."""
     return {
         "name": d.name,
@@ -108,7 +109,7 @@ def spelt(expression: Expr) -> str:
     return str(expression.xreplace({s: Symbol(code_name(s)) for s in expression.free_symbols}))
 
 
-def system(d: Derivation) -> list[list[str]]:
+def system(d: Row) -> list[list[str]]:
     """Rows of M and r as text, the last entry r."""
     nothing = dict.fromkeys(d.unknowns, Integer(0))
     rows = []
@@ -118,7 +119,7 @@ def system(d: Derivation) -> list[list[str]]:
     return rows
 
 
-def vanishing(d: Derivation) -> tuple[Symbol, Expr] | None:
+def vanishing(d: Row) -> tuple[Symbol, Expr] | None:
     """With one free parameter: the value at which the leading error vanishes."""
     letters = d.free or d.parameters
     if len(letters) != 1 or not d.residual.has(letters[0]):
@@ -132,19 +133,19 @@ def derivative(n: int) -> str:
     return "x̄" + ("'" * n if n < 4 else f"^({n})")
 
 
-def _operator(d: Derivation) -> str:
+def _operator(d: Row) -> str:
     terms = [derivative(n) if w == 1 else f"({plain(w)}) {derivative(n)}" for n, w in sorted(d.operator, reverse=True)]
     return terms[0] if len(terms) == 1 else f"[{' + '.join(terms)}]"
 
 
-def _row(d: Derivation) -> str:
+def _row(d: Row) -> str:
     names = {symbols.a(j): e for j, e in enumerate(d.a, start=1)}
     states = [f"a_{j} x̄_{{{_at(j)}}}" for j in range(1, d.steps + 1) if names[symbols.a(j)] != 0]
     slopes = [f"b_{j} {plain(symbols.step(j))} ε̄_{{{_at(j)}}}" for j, e in enumerate(d.b) if e != 0]
     return "x̄_{i-1} = " + " + ".join(states + slopes)
 
 
-def _method(d: Derivation) -> str:
+def _method(d: Row) -> str:
     kind = "explicit" if d.b[0] == 0 else "implicit"
     backward = "backward explicit" if d.a[-1] != 0 and d.b[-1] == 0 else "not backward explicit"
     return f"{d.steps}-step formula, {kind}, {backward}"
@@ -154,7 +155,7 @@ def _at(j: int) -> str:
     return {0: "i-1", 1: "i"}.get(j, f"i+{j - 1}")
 
 
-def _tex(d: Derivation, expression: Expr) -> str:
+def _tex(d: Row, expression: Expr) -> str:
     return str(sympy_latex(expression, symbol_names=symbols.latex_names(d.steps), fold_short_frac=False))
 
 

@@ -11,7 +11,7 @@ Sympy symbols carry the printed names; every other letter (gamma, c, …) is a p
 
 from __future__ import annotations
 
-from sympy import Expr, Integer, Symbol
+from sympy import Expr, Integer, Symbol, sympify
 
 SIGMA_BAR = Symbol("sigma_bar")
 
@@ -80,3 +80,13 @@ def latex_names(steps: int) -> dict[Symbol, str]:
 
 def _index(offset: int) -> str:
     return "i" if offset == 0 else f"i{offset:+d}"
+
+
+def code_name(symbol: Symbol) -> str:
+    """A symbol's code spelling: a1 for a_1, h0 for h_i, alpha0 for alpha_{i-1}."""
+    text = str(sympify(symbol))
+    if text.startswith(("h_", "alpha_")):
+        letter, index = text.split("_", 1)
+        offset = int(index.strip("{i}") or 0)
+        return f"{letter}{offset + (1 if letter == 'alpha' else 0)}"
+    return text.replace("_", "") if text[:2] in ("a_", "b_") else text

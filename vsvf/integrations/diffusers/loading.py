@@ -33,7 +33,8 @@ def load_model(
 
     Raises:
         FileNotFoundError: no folder, no config.json, no safetensors weights, or a shard that is missing.
-        ValueError: a config that names no diffusers model, or weights that do not fit it.
+        ValueError: a config that names no diffusers model, an index that is damaged or names other files than safetensors files of
+            its own folder, or weights that do not fit the model.
     """
     path = Path(folder) if subfolder is None else Path(folder) / subfolder
     name = _model_class(path)
@@ -79,8 +80,8 @@ def _check_weights(path: Path, variant: str | None) -> None:
     stem = "diffusion_pytorch_model" + ("" if variant is None else f".{variant}")
     index = path / f"diffusion_pytorch_model.safetensors.index{'' if variant is None else '.' + variant}.json"
     if index.is_file():
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        missing = sorted(s for s in shards if not (path / s).is_file())
+        shards = _shards(index)
+        missing = [name for name in shards if not (path / name).is_file()]
         if missing:
             counts = f"{len(missing)} of {len(shards)} shards"
             raise FileNotFoundError(f"{path} is incomplete: {counts} are missing, the first is {missing[0]}")
@@ -95,3 +96,18 @@ def _check_weights(path: Path, variant: str | None) -> None:
             "model.save_pretrained(folder, safe_serialization=True))"
         )
     raise FileNotFoundError(f"{path} has no {stem}.safetensors{hint}")
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index names, sorted: diffusers would unpickle one that does not end in .safetensors."""
+    try:
+        weights = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        shards = sorted(set(weights.values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{index} is not an index of shards: it lacks a weight_map from parameters to files") from None
+    if not shards:
+        raise ValueError(f"{index} names no shards")
+    for name in shards:
+        if not isinstance(name, str) or Path(name).suffix != ".safetensors" or Path(name).name != name:
+            raise ValueError(f"{index} names the shard {name!r}; only .safetensors files of its own folder are read")
+    return shards

@@ -114,6 +114,12 @@ class FloatRegister:
         if self.fresh.untyped_storage().data_ptr() == self.memory:
             self._store_fresh()  # the predictor returned (a view of) its input
 
+    def known_slopes(self) -> dict[int, torch.Tensor]:
+        """The slopes that are stored, by state."""
+        self._store_fresh()
+        known = [(s, slot) for slot, s in enumerate(self.known) if s >= 0]
+        return {s: self.buffer[self.steps + slot].view(self.shape).clone() for s, slot in sorted(known)}
+
     def _store_fresh(self) -> None:
         """Copy the newest slope into the buffer, if that is still to be done."""
         if self.fresh is not None:

@@ -159,6 +159,12 @@ class FixedRegister:
         self.fresh, self.fresh_index = value.detach().reshape(-1), self._index(s)
         self.known.add(self.fresh_index)
 
+    def known_slopes(self) -> dict[int, torch.Tensor]:
+        """The slopes that are stored, by state."""
+        self._keep_fresh()
+        known = sorted((self._index(index), index) for index in self.known)  # the numbering is its own inverse
+        return {s: self.slopes[index % self.farthest].view(self.shape).clone() for s, index in known}
+
     def _keep_fresh(self) -> None:
         """Copy the newest slope, before the predictor can write to its memory again."""
         if self.fresh is not None:

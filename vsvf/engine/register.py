@@ -22,6 +22,9 @@ class Register(Protocol):
     def put_slope(self, s: int, value: torch.Tensor) -> None:
         """Store the slope of state s."""
 
+    def known_slopes(self) -> dict[int, torch.Tensor]:
+        """The slopes that are stored, by state."""
+
     def advance(self, m: int) -> None:
         """Compute state K + m from row m, without the slope of that state itself."""
 

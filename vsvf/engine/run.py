@@ -47,6 +47,19 @@ class Phase:
     targets: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """Where a run stands: its phase and row, the K states there, slopes that are known, and what its starter has found."""
+
+    phase: int
+    row: int
+    states: torch.Tensor
+    known: dict[int, torch.Tensor]
+    window: dict[int, torch.Tensor]
+    slopes: dict[int, torch.Tensor]
+    tape: dict[int, torch.Tensor]
+
+
 class Run:
     """A march that can be asked for its questions, and for its state where it stands.
 
@@ -194,6 +207,30 @@ class Run:
         assert self.register is not None
         self.register.put(s, x)
         self._keep(s)
+
+    # ---- interrupted and taken up again --------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """All that the march needs to go on from here, as plain tensors and numbers."""
+        assert self.register is not None
+        self.watch.check()
+        register = self.register
+        states = register.window(self.row)
+        tape = dict(register.tape) if isinstance(register, FixedRegister) else {}
+        return Snapshot(self.phase, self.row, states, register.known_slopes(), dict(self.window), dict(self.slopes), tape)
+
+    def resume(self, at: Snapshot) -> None:
+        """Stand where a run of the same arguments stood."""
+        self._enter(at.phase, at.states)
+        register = self.register
+        assert register is not None
+        for n, state in enumerate(at.states):
+            register.put(at.row + n, state)
+        for s, slope in at.known.items():
+            register.put_slope(s, slope)
+        if isinstance(register, FixedRegister):
+            register.tape = dict(at.tape)
+        self.row, self.window, self.slopes = at.row, dict(at.window), dict(at.slopes)
 
     # ---- where it stands -----------------------------------------------------------------------------------
 

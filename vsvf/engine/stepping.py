@@ -9,7 +9,7 @@ import torch
 
 from vsvf.engine.arguments import Request
 from vsvf.engine.march import Question, march
-from vsvf.engine.run import Run, Scale
+from vsvf.engine.run import Run, Scale, Snapshot
 from vsvf.engine.watch import Watch
 from vsvf.state import State
 
@@ -24,11 +24,16 @@ class Steps:
         nfe: slopes given so far. request: the checked arguments.
     """
 
-    def __init__(self, request: Request, scale: Scale, every: int | None = None) -> None:
+    def __init__(
+        self, request: Request, scale: Scale, every: int | None = None, resume: tuple[Snapshot, int] | None = None
+    ) -> None:
         request.steppable()
         self.request, self._scale = request, scale
-        self.nfe = 0
         self._run = Run(request, scale, Watch(every))
+        self.nfe = 0
+        if resume is not None:
+            self._run.resume(resume[0])
+            self.nfe = resume[1]
         self._conversation = self._run.conversation()
         self._question: Question | None = None
         self._advance(None)
@@ -87,6 +92,10 @@ class Steps:
             raise ValueError(f"x has shape {tuple(x.shape)}, the state {tuple(self._question.x.shape)}")
         self._run.replace(self._question.s, x)
         self._question = self._question._replace(x=self._run.register.state(self._question.s))  # type: ignore[union-attr]
+
+    def snapshot(self) -> tuple[Snapshot, int]:
+        """Where the march stands, for `Steps(…, resume=…)` with the same arguments."""
+        return self._run.snapshot(), self.nfe
 
     def state(self) -> State:
         """The k newest states, as `vsvf.sample` and `vsvf.invert` return them.

@@ -31,6 +31,8 @@ class Predictor:
         integer_time: the network has a table of integer timesteps: t is passed as int64, and a grid with a node between
             timesteps is an error.
 
+    The network gets a copy of x, aligned alike at every call: it may change it, and its bits do not depend on where x lay.
+
     Raises:
         TypeError: `network` cannot be called, `schedule` is none, or `dtype` is no floating dtype. ValueError: an unknown kind.
     """
@@ -95,7 +97,7 @@ class Predictor:
         """eps at x.
 
         Args:
-            x: (B, …), in the scale alpha x_bar. It may be a view of a solver's memory: it must not be changed in place.
+            x: (B, …), in the scale alpha x_bar; left as it is.
             sigma_bar: a float, or B floats for a batch at different noise levels.
             t: the model's time there, if known already.
 
@@ -114,7 +116,7 @@ class Predictor:
 
     def _ask(self, x: torch.Tensor, t: Array) -> Any:
         """What the network says of x in its own dtype."""
-        given = x if self.dtype is None else x.to(self.dtype)
+        given = x.to(x.dtype if self.dtype is None else self.dtype, copy=True)  # and aligned alike at every call
         time_dtype = torch.int64 if self.integer_time else (given.dtype if given.dtype == torch.float64 else torch.float32)
         times = torch.as_tensor(t).to(time_dtype).to(x.device).expand(x.shape[0])
         try:

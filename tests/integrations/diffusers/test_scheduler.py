@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import warnings
 from typing import Any
 
@@ -307,8 +308,10 @@ def test_a_prediction_that_is_not_finite_is_named() -> None:
     scheduler = make("belm(2)")
     scheduler.set_timesteps(4)
     x = noise(1, 3, 8, 8)
-    with pytest.raises(vsvf.NonFiniteError, match="evaluation 1"):
-        scheduler.step(x * torch.nan, 999, x)
+    with pytest.raises(vsvf.NonFiniteError, match="evaluation 2"):  # at the end: no step waits for the device
+        for n, t in enumerate(scheduler.timesteps):
+            x = scheduler.step(x * (torch.nan if n == 1 else 0.1), t, x).prev_sample
+    assert n == 3
 
 
 def test_learned_variance_is_split_off() -> None:
@@ -328,19 +331,80 @@ def test_states_start_anew_with_set_timesteps(network: Any) -> None:
     assert torch.equal(results[0], results[2])
 
 
-def test_a_scheduler_can_be_copied_in_mid_run(network: Any) -> None:
-    scheduler, x = make("stable_belm(3)"), noise(1, 3, 8, 8)
+@pytest.mark.parametrize("arithmetic", [None, "fixed"])
+@pytest.mark.parametrize("formula", ["stable_belm(3)", "edict(0.93)", "mccallum_foster(1)"])
+@pytest.mark.parametrize("done", [0, 1, 2, 5])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda scheduler: pickle.loads(pickle.dumps(scheduler))])
+def test_a_scheduler_can_be_copied_in_mid_run(network: Any, copied: Any, done: int, formula: str, arithmetic: str | None) -> None:
+    scheduler, x = make(formula, arithmetic=arithmetic), noise(1, 3, 8, 8)
     scheduler.set_timesteps(8)
     with torch.no_grad():
-        for t in scheduler.timesteps[:5]:
+        for t in scheduler.timesteps[:done]:
             x = scheduler.step(network(x, t).sample, t, x).prev_sample
         ends = []
-        for one in (copy.deepcopy(scheduler), scheduler):
+        for one in (copied(scheduler), scheduler):
             y = x
-            for t in one.timesteps[5:]:
+            for t in one.timesteps[done:]:
                 y = one.step(network(y, t).sample, t, y).prev_sample
-            ends.append(y)
-    assert torch.equal(ends[0], ends[1])
+            ends.append(copied(one).state())
+    assert torch.equal(ends[0].values, ends[1].values) and ends[0].record == ends[1].record
+
+
+@torch.no_grad()
+def test_a_batch_that_grows_between_steps_is_refused(network: Any) -> None:
+    for arithmetic in (None, "fixed"):
+        scheduler, x = make("belm(2)", arithmetic=arithmetic), noise(1, 3, 8, 8)
+        scheduler.set_timesteps(5)
+        x = scheduler.step(network(x, 999).sample, scheduler.timesteps[0], x).prev_sample
+        x = torch.cat([x, x])
+        with pytest.raises(ValueError, match="shape"):
+            scheduler.step(network(x, 800).sample, scheduler.timesteps[1], x)
+
+
+def test_inference_mode_changes_nothing(network: Any) -> None:
+    for formula in ("belm(2)", "edict(0.93)"):
+        ends = []
+        for mode in (torch.no_grad, torch.inference_mode):
+            scheduler = make(formula)
+            scheduler.set_timesteps(5)
+            with mode():
+                ends.append(run(scheduler, network, noise(1, 3, 8, 8)))
+        assert torch.equal(ends[0], ends[1])
+
+
+@torch.no_grad()
+def test_starting_from_the_end_that_a_state_stands_at_is_refused(network: Any) -> None:
+    scheduler = make("belm(2)")
+    scheduler.set_timesteps(5)
+    run(scheduler, network, noise(1, 3, 8, 8))
+    state = scheduler.state()
+    with pytest.raises(ValueError, match="at its end already"):
+        scheduler.start_from(state)
+    assert torch.isfinite(scheduler.inverse().start_from(state)).all()
+
+
+def test_a_begin_index_is_an_entry_of_the_timesteps() -> None:
+    scheduler = make("belm(2)")
+    scheduler.set_timesteps(5)
+    for wrong, error in ((-1, ValueError), (5, ValueError), (1.5, TypeError), (True, TypeError), ("1", TypeError)):
+        with pytest.raises(error, match="begin_index"):
+            scheduler.set_begin_index(wrong)
+
+
+@torch.no_grad()
+def test_a_scheduler_refuses_the_states_that_sample_and_invert_refuse(network: Any) -> None:
+    """A state of fixed-point numbers made under another alpha at the same nodes and times."""
+    scheduler = make("belm(2)", arithmetic="fixed")
+    scheduler.set_timesteps(5)
+    run(scheduler, network, noise(1, 3, 8, 8))
+    state, grid = scheduler.state(), scheduler.grid
+    other = unet(network, diffusers.DDPMScheduler(**{**DDPM, "beta_end": 0.03}))
+    with pytest.raises(vsvf.StateFileError, match="another schedule"):
+        vsvf.invert(other, state, grid, "belm(2)")
+    inverse = VSVFScheduler.from_config({**DDPM, "beta_end": 0.03}, formula="belm(2)", arithmetic="fixed", inverse=True)
+    inverse.grid, inverse.timesteps = grid, scheduler.timesteps
+    with pytest.raises(vsvf.StateFileError, match="another schedule"):
+        inverse.start_from(state)
 
 
 @pytest.mark.parametrize("announced", [True, False])
@@ -364,7 +428,7 @@ def test_starting_in_the_middle_as_image_to_image_does(network: Any, formula: st
 def test_within_a_step_there_is_no_beginning_and_no_state(network: Any) -> None:
     scheduler, x = make("edict(0.93)"), noise(1, 3, 8, 8)
     scheduler.set_timesteps(5)
-    with pytest.raises(ValueError, match="does not have its 2 states yet"):
+    with pytest.raises(ValueError, match="no state yet"):
         scheduler.state()
     scheduler.set_begin_index(3)
     with pytest.raises(ValueError, match="start of a step"):

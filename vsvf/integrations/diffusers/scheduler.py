@@ -422,24 +422,24 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return Steps(self._request(self.grid, state), ScheduleScale(self.schedule)).x.to(dtype or self._dtype or own)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What pickle and deepcopy take along: everything but a march that is under way.
-
-        Raises:
-            TypeError: a march is under way.
-        """
-        if self._march is not None and not self._march.done:
-            raise TypeError(
-                "a VSVFScheduler in the middle of a march cannot be pickled or copied: take scheduler.state() along, and go on "
-                "from it with start_from"
-            )
-        finished = self._finished if self._march is None else self._march.state()
+        """What pickle and deepcopy take along; formula and schedule are made again from the config, a march from its place."""
         own = {key: value for key, value in self.__dict__.items() if key not in ("formula", "schedule", "_march", "_returned")}
-        return {**own, "_finished": finished, "_given": None if self._march is not None else self._given}
+        march = self._march
+        if march is None:
+            return own
+        if march.done:
+            return {**own, "_finished": march.state()}
+        request = march.request
+        return {**own, "under_way": (request.grid, request.given or request.tensor, march.snapshot())}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        under_way = state.pop("under_way", None)
         self.__dict__.update(state, _march=None, _returned=(None, None))
         self.formula = formulas.by_name(self.config["formula"])
         self.schedule, self.kind = read(self.config)
+        if under_way is not None:
+            grid, x, snapshot = under_way
+            self._march = Steps(self._request(grid, x), ScheduleScale(self.schedule), resume=snapshot)
 
     def inverse(self) -> VSVFScheduler:
         """The scheduler of the other direction, with this one's config. It knows N and waits for `start_from` or an image."""

@@ -69,7 +69,7 @@ def sample(
         verify: evaluate eps twice at every state and compare the bits: exactness needs a deterministic predictor.
         progress: show a progress bar.
         warn: examine the formula on the grid and warn if it amplifies perturbations without bound, or is much less accurate
-            than DDIM with these steps.
+            than DDIM with these steps; warn of a network in training mode, and of a grid whose lowest step spoils inversion.
 
     Returns:
         A `State`: `.x` the image (B, …), `.nfe` the number of evaluations of eps, and the k states that exact inversion needs.
@@ -79,6 +79,8 @@ def sample(
         NonFiniteError, ConvergenceError, FixedPointOverflowError, DeterminismError: while marching, with the step.
     """
     check_predictor(predictor, grid)
+    if warn:
+        predictor.warn_if_training()
     request = Request(
         x,
         grid,
@@ -134,6 +136,8 @@ def invert(
         NonFiniteError: a prediction that is not finite. ConvergenceError: the iteration did not reach its tolerance.
     """
     check_predictor(predictor, grid)
+    if warn:
+        predictor.warn_if_training()
     request = Request(
         x,
         grid,
@@ -146,6 +150,8 @@ def invert(
         max_iterations=max_iterations,
         precision=predictor.precision,
     )
+    if warn and isinstance(x, torch.Tensor) and request.plan.steps > 1:
+        grid.warn_if_lowest_step_is_tiny()
     if nodes_per_call is not None:
         nodes_per_call = whole_number("nodes_per_call", nodes_per_call, 1)
     driving = Driving(callback, check_every, verify, progress, warn)

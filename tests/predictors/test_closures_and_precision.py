@@ -9,7 +9,7 @@ import strategies as own
 import torch
 from torch import nn
 
-from vsvf import Schedule, TrainingModeWarning, sample
+from vsvf import Grid, LowestStepWarning, Schedule, TrainingModeWarning, invert, sample
 from vsvf.predictors import Guided, Predictor
 from vsvf.predictors.prediction import KINDS, from_epsilon, to_epsilon
 
@@ -172,7 +172,7 @@ def test_errors_that_are_not_about_dtypes_stay_what_they_are():
         Predictor(lambda x, t: net(x.double(), t), LINEAR).epsilon(X.float(), 1.0)
 
 
-# ---- training mode ----------------------------- ---------------------------------------------------------
+# ---- training mode -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wrap", [lambda net: net, lambda net: lambda x, t: net(x, t)], ids=["module", "closure"])
@@ -209,3 +209,27 @@ def test_other_arguments_are_named():
         Guided(lambda x, t, y: x, 3)
     with pytest.raises(TypeError, match="null must be a tensor"):
         Guided(lambda x, t, y: x, torch.ones(1), 3, 2.0)
+
+
+# ---- what a march says and knows of these -----------------------------------------------------------------------
+
+
+def test_sample_and_invert_warn_of_training_mode_and_of_a_tiny_lowest_step():
+    grid = own.ddpm_grid(10, "smallest")
+    for march in (sample, invert):
+        with pytest.warns(TrainingModeWarning):
+            march(Predictor(Net(dropout=0.5), LINEAR), X, grid, "belm(2)")
+    leading = Grid.from_schedule(LINEAR, 50, "leading", "zero")
+    with pytest.warns(LowestStepWarning):
+        invert(Predictor(Net(), LINEAR), X, leading, "belm(2)")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TrainingModeWarning)
+        warnings.simplefilter("error", LowestStepWarning)
+        invert(Predictor(Net(dropout=0.5), LINEAR), X, leading, "belm(2)", warn=False)
+        invert(Predictor(Net(), LINEAR), sample(Predictor(Net(), LINEAR), X, leading, "belm(2)"), leading, "belm(2)")
+
+
+def test_an_implicit_row_is_solved_to_the_precision_of_a_network_in_a_closure():
+    net = Net()
+    grid = Grid.from_sigma_bar(np.linspace(0.1, 1.0, 6))
+    assert sample(Predictor(lambda x, t: net(x, t), LINEAR), X, grid, "adams_moulton(1)").nfe < 100

@@ -35,7 +35,9 @@ class Captions:
         """
         if self.files is None:
             if len(self.texts) != len(paths):
-                raise ValueError(f"{len(self.texts)} lines of captions for {len(paths)} images: plain text needs one line per image")
+                raise ValueError(
+                    f"{len(self.texts)} lines of captions for {len(paths)} images: plain text needs one line per image"
+                )
             return list(zip(paths, self.texts)), []
         first: dict[str, str] = {}
         for file, text in zip(self.files, self.texts):

@@ -181,6 +181,7 @@ def _read(
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, not an image file")
     notes: list[str] = []
+    moves: list[str] = []
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is `limit`
@@ -191,7 +192,7 @@ def _read(
                 kind = opened.format or ""
                 opened.load()
                 image = ImageOps.exif_transpose(opened)
-        image = _cropped(image, shape, fit, notes)
+        image = _cropped(image, shape, fit, moves)
         planes = [_resized(plane, shape) for plane in _planes(image, kind, background, notes)]
     except _Unsupported as error:
         raise ValueError(f"{path}: {error}") from None
@@ -204,7 +205,7 @@ def _read(
         planes = [sum(weight * plane for weight, plane in zip(LUMA, planes))]
     elif not grey and len(planes) == 1:
         planes = planes * 3
-    return np.clip(np.stack(planes), 0.0, 1.0, dtype=np.float32), notes
+    return np.clip(np.stack(planes), 0.0, 1.0, dtype=np.float32), notes + moves
 
 
 def _cropped(image: Any, shape: tuple[int, int] | None, fit: str, notes: list[str]) -> Any:

@@ -32,6 +32,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sample": ("vsvf.commands.sample", "sample handwritten digits from the embedded network"),
     "invert": ("vsvf.commands.invert", "take an image or a saved state back to noise, and return"),
     "budget": ("vsvf.commands.budget", "why a reconstruction is not exact: the parts of its error"),
+    "reconstruct": ("vsvf.commands.reconstruct", "tables of reconstruction: samplers, steps, all states or x_N alone"),
+    "rerun": ("vsvf.commands.rerun", "repeat the run that a folder holds and compare the files"),
 }
 
 INTRODUCTION = """\

@@ -65,7 +65,7 @@ class RunFolder:
             raise
 
     def _open(
-        self, head: dict[str, Any] | None, command: str, arguments: Mapping[str, Any], settings: dict[str, Any], force: bool
+        self, head: dict[str, Any] | None, command: str, arguments: Mapping[str, Any], settings: Mapping[str, Any], force: bool
     ) -> None:
         if head is not None and force:
             for entry in self.path.iterdir():

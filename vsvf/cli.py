@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "invert": ("vsvf.commands.invert", "take an image or a saved state back to noise, and return"),
     "budget": ("vsvf.commands.budget", "why a reconstruction is not exact: the parts of its error"),
     "reconstruct": ("vsvf.commands.reconstruct", "tables of reconstruction: samplers, steps, all states or x_N alone"),
+    "fid": ("vsvf.commands.fid", "the quality of many samples: Fréchet distances of samplers and steps"),
     "rerun": ("vsvf.commands.rerun", "repeat the run that a folder holds and compare the files"),
 }
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ class Model:
         codec: pictures in [-1, 1] to x_0 and back.
         own: its own test pictures (n, C, H, W) and their conditions; None where it has none.
         usual: n conditions to sample with where the user gives none.
+        features: the name of the features that its samples are judged by; reference: a file of their moments, if there is one.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Model:
     codec: Codec
     own: Callable[[], tuple[torch.Tensor, list[Any]]] | None
     usual: Callable[[int], list[Any] | None]
+    features: str = ""
+    reference: Path | None = None
 
     @property
     def mode(self) -> str:
@@ -84,7 +88,20 @@ def digits(dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu
     shape = (1, 28, 28)
     weights = (resources.files("vsvf") / "assets" / "digits.safetensors").read_bytes()
     print_of = f"{hashlib.sha256(weights).hexdigest()[:16]}-{str(dtype).removeprefix('torch.')}"
-    return Model("digits", print_of, shape, shape, schedule, "label", predict, pixels(), own, lambda n: [i % 10 for i in range(n)])
+    return Model(
+        "digits",
+        print_of,
+        shape,
+        shape,
+        schedule,
+        "label",
+        predict,
+        pixels(),
+        own,
+        lambda n: [i % 10 for i in range(n)],
+        "digits",
+        Path(str(resources.files("vsvf") / "assets" / "digits_reference_test.safetensors")),
+    )
 
 
 MODELS = {"digits": digits}

@@ -21,6 +21,7 @@ examples:
 exit code 0 if every file has the same bytes, 1 if not (another version of PyTorch, another processor)."""
 
 COMMANDS = {
+    "fid": "vsvf.commands.fid",
     "reconstruct": "vsvf.commands.reconstruct",
 }
 

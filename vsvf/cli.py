@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "budget": ("vsvf.commands.budget", "why a reconstruction is not exact: the parts of its error"),
     "reconstruct": ("vsvf.commands.reconstruct", "tables of reconstruction: samplers, steps, all states or x_N alone"),
     "fid": ("vsvf.commands.fid", "the quality of many samples: Fréchet distances of samplers and steps"),
+    "interpolate": ("vsvf.commands.interpolate", "the pictures between two noises or two inverted pictures"),
     "rerun": ("vsvf.commands.rerun", "repeat the run that a folder holds and compare the files"),
 }
 

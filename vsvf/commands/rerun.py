@@ -22,6 +22,7 @@ exit code 0 if every file has the same bytes, 1 if not (another version of PyTor
 
 COMMANDS = {
     "fid": "vsvf.commands.fid",
+    "interpolate": "vsvf.commands.interpolate",
     "reconstruct": "vsvf.commands.reconstruct",
 }
 

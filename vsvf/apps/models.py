@@ -108,14 +108,18 @@ MODELS = {"digits": digits}
 
 
 def model_by_name(name: str, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Model:
-    """An embedded model by its name.
+    """An embedded model by its name, or one from a local folder of diffusers (`folder_model`).
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: neither the name of a model nor a folder. FileNotFoundError: a folder that lacks a file.
     """
-    if name not in MODELS:
-        raise ValueError(f"model={name!r} is not known; choose one of {', '.join(MODELS)}")
-    return MODELS[name](dtype, device)
+    if name in MODELS:
+        return MODELS[name](dtype, device)
+    if not Path(name).is_dir():
+        raise ValueError(f"model={name!r} is not known; choose one of {', '.join(MODELS)}, or a folder that diffusers wrote")
+    from vsvf.apps.folder_models import folder_model
+
+    return folder_model(name, dtype, device)
 
 
 def noise_of_seeds(model: Model, seeds: Sequence[int], sigma_bar: float, device: str | torch.device = "cpu") -> torch.Tensor:

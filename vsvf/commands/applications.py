@@ -24,7 +24,9 @@ NOT_REPEATED = ("out", "force", "json", "debug", "command")
 def add_model_arguments(parser: argparse.ArgumentParser, guidance: str) -> None:
     """The model, its condition and its grid."""
     group = parser.add_argument_group("model")
-    group.add_argument("--model", default="digits", metavar="NAME", help="digits, the embedded network (default)")
+    group.add_argument(
+        "--model", default="digits", metavar="NAME", help="digits, the embedded network (default), or a folder of diffusers"
+    )
     group.add_argument("--label", type=int, metavar="DIGIT", help="the class of every image")
     group.add_argument("--prompt", metavar="TEXT", help="the prompt of every image, for models that take prompts")
     group.add_argument("--captions", metavar="FILE", help="captions_val2014.json, CSV or text: a prompt for each image")

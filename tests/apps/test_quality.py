@@ -16,7 +16,7 @@ def quality(method, value, spread=0.01, steps=10, seed=0):
 
 @pytest.mark.parametrize(("formula", "nfe"), [("ddim", 10), ("belm(2)", 10), ("edict(0.93)", 20), ("deis(3)", 10)])
 def test_evaluations_are_those_of_sampling(formula, nfe):
-    assert evaluations(GRID, formula, "ddim") == nfe
+    assert evaluations(vsvf.Schedule.linear(), GRID, formula, "ddim") == nfe
 
 
 def test_the_order_of_the_paper_is_confirmed_denied_or_left_open():

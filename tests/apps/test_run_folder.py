@@ -76,11 +76,20 @@ def test_one_process_at_a_time_and_the_lock_ends_with_it(tmp_path):
 def test_what_a_killed_writer_left_is_removed(tmp_path):
     with open_run(tmp_path / "run") as run:
         run.write("images/0.png", b"whole")
-    (tmp_path / "run" / "images" / ".1.png.abc123").write_bytes(b"par")
+    (tmp_path / "run" / "images" / ".1.png.abc12_x9").write_bytes(b"par")
     with open_run(tmp_path / "run"):
         pass
     assert list(result_files(tmp_path / "run")) == ["images/0.png"]
     assert [p.name for p in (tmp_path / "run" / "images").iterdir()] == ["0.png"]
+
+
+def test_killed_before_its_head_was_written_a_folder_is_as_new(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").touch()
+    (tmp_path / "run" / ".run.json.q0w_er7t").write_bytes(b"{")
+    with open_run(tmp_path / "run") as run:
+        assert not run.resumed
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".lock", "run.json"]
 
 
 def test_other_files_are_no_head(tmp_path):

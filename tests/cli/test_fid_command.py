@@ -138,7 +138,7 @@ def test_the_distance_is_of_the_files_from_the_reference(vsvf, tmp_path):
     from vsvf.apps.features import digits_features
 
     pictures = torch.cat([load_image(path, mode="L") for path in sorted((tmp_path / "quality" / "ddim-2").glob("*.png"))])
-    reference = Moments.load(models.digits().reference)
+    reference = models.digits().reference(digits_features())
     assert found["value"] == pytest.approx(frechet(Moments.of(digits_features().of([pictures])), reference), rel=1e-6)
     assert found["error"] > 0.0 and found["nfe"] == 2 and found["n"] == 20
     table = (tmp_path / "quality" / "table.md").read_text()

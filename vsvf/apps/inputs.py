@@ -62,6 +62,8 @@ class Inputs:
         self.conditions: list[Any] | None
         self.files: list[Path] | None = None
         digest = hashlib.sha256()
+        if captions is not None and not paths:
+            raise ValueError("captions belong to image files: give a folder or files")
         if paths:
             files = [found for path in map(Path, paths) for found in (image_files(path) if path.is_dir() else [path])]
             missing = next((path for path in files if not path.exists()), None)

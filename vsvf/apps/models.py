@@ -12,7 +12,9 @@ from typing import Any
 import torch
 
 from vsvf.apps.budget import Codec
-from vsvf.predictors import Predictor
+from vsvf.apps.features import Features
+from vsvf.apps.frechet import Moments
+from vsvf.predictors import Predictor, noise
 from vsvf.schedule import Schedule
 
 Shape = tuple[int, int, int]
@@ -37,7 +39,8 @@ class Model:
         codec: pictures in [-1, 1] to x_0 and back.
         own: its own test pictures (n, C, H, W) and their conditions; None where it has none.
         usual: n conditions to sample with where the user gives none.
-        features: the name of the features that its samples are judged by; reference: a file of their moments, if there is one.
+        features: the name of the features that its samples are judged by; reference: their moments over what it was trained to
+            draw, from the features; None where there is none.
     """
 
     name: str
@@ -51,7 +54,7 @@ class Model:
     own: Callable[[], tuple[torch.Tensor, list[Any]]] | None
     usual: Callable[[int], list[Any] | None]
     features: str = ""
-    reference: Path | None = None
+    reference: Callable[[Features], Moments] | None = None
 
     @property
     def mode(self) -> str:
@@ -100,7 +103,7 @@ def digits(dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu
         own,
         lambda n: [i % 10 for i in range(n)],
         "digits",
-        Path(str(resources.files("vsvf") / "assets" / "digits_reference_test.safetensors")),
+        lambda features: Moments.load(Path(str(resources.files("vsvf") / "assets" / "digits_reference_test.safetensors"))),
     )
 
 
@@ -125,6 +128,8 @@ def model_by_name(name: str, dtype: torch.dtype = torch.float32, device: str | t
 def noise_of_seeds(model: Model, seeds: Sequence[int], sigma_bar: float, device: str | torch.device = "cpu") -> torch.Tensor:
     """x_N, (len(seeds), C, h, w) float64, of variance alpha^2 + sigma^2: each sample's from a CPU generator with its own seed, so
     that it is the same in every batch, process and on every device."""
-    drawn = [torch.randn(model.latents, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds]
-    alpha = float(model.schedule.alpha_at(sigma_bar))
-    return (alpha * (1.0 + sigma_bar**2) ** 0.5 * torch.stack(drawn)).to(device)
+    size = (1, *model.latents)
+    drawn = [
+        noise(size, model.schedule, sigma_bar, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds
+    ]
+    return torch.cat(drawn).to(device)

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 
 import torch
 
-from vsvf.apps.budget import DDIM_INVERSION, Codec
+from vsvf.apps.budget import Codec
 from vsvf.apps.metrics import Closeness, closeness, mse
+from vsvf.apps.roundtrip import from_image
 from vsvf.errors import NonFiniteError
 from vsvf.grid import Grid
 from vsvf.predictors.base import Predictor
-from vsvf.solve import integrate, invert, sample
+from vsvf.solve import sample
 
 ALL_STATES, NOISE_ALONE = "all k states", "x_N alone"
 MODES = (ALL_STATES, NOISE_ALONE)
@@ -85,20 +86,24 @@ def _marches(
 ) -> dict[str, tuple[torch.Tensor, int, int]]:
     """The latents at the end of each way, and the evaluations up and down."""
     lost = torch.full_like(x, torch.nan)
-    if method == DDIM_INVERSION:
-        numbers = "float64" if arithmetic == "fixed" else arithmetic
-        noise, up = integrate(predictor, x, grid.sigma_bar, "ddim", arithmetic=numbers)
-        found, down = integrate(predictor, noise, grid.sigma_bar[::-1], "ddim", arithmetic=numbers)
-        return dict.fromkeys(MODES, (found.double(), up, down))
+    options = {"starter": starter, "arithmetic": arithmetic, "warn": False}
+    ways = dict.fromkeys(MODES, (lost, 0, 0))
+    turn: torch.Tensor | None = None
     try:
-        state = invert(predictor, x, grid, method, starter=starter, arithmetic=arithmetic, warn=False)
+        trip = from_image(predictor, x, grid, method, **options)
+        ways[ALL_STATES] = trip.end.double(), *trip.nfe
+        if trip.turned is None:  # one state: the two ways are one
+            return dict.fromkeys(MODES, ways[ALL_STATES])
+        turn = trip.turn
     except NonFiniteError:
-        return dict.fromkeys(MODES, (lost, 0, 0))
-    ways: dict[str, tuple[torch.Tensor, int, int]] = {}
-    for mode, start in ((ALL_STATES, state), (NOISE_ALONE, state.x.clone())):
-        try:
-            end = sample(predictor, start, grid, method, starter=starter, arithmetic=arithmetic, warn=False)
-            ways[mode] = end.x.double(), state.nfe, end.nfe
-        except NonFiniteError:
-            ways[mode] = lost, state.nfe, 0
+        pass
+    try:
+        if turn is None:
+            trip = from_image(predictor, x, grid, method, noise_alone=True, **options)
+            ways[NOISE_ALONE] = trip.end.double(), *trip.nfe
+        else:
+            end = sample(predictor, turn.clone(), grid, method, **options)
+            ways[NOISE_ALONE] = end.x.double(), trip.nfe[0], end.nfe
+    except NonFiniteError:
+        pass
     return ways

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from vsvf.apps.budget import DDIM_INVERSION
 from vsvf.apps.published import AUTOENCODER, LATENTS, PIXELS, REPORT, STEPS, column, published
 from vsvf.apps.reconstruct import ALL_STATES, MODES, NOISE_ALONE
+from vsvf.apps.roundtrip import DDIM_INVERSION
 from vsvf.formulas import by_name
 
 FIELDS = ("image", "method", "steps", "mode", "mse_pixels", "mse_latents", "psnr", "ssim", "floor_mse", "nfe_up", "nfe_down")

@@ -22,6 +22,7 @@ from vsvf.files import write_atomically
 FORMAT = "vsvf-run-1"
 HEAD = "run.json"
 LOCK = ".lock"
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # how `write_atomically` calls what is not complete
 PACKAGES = ("torch", "numpy", "pillow", "torchmetrics", "diffusers", "transformers")
 
 
@@ -52,7 +53,7 @@ class RunFolder:
         settings = json.loads(json.dumps(settings))
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(f"{self.path} is not a folder")
-        present = [entry for entry in self.path.iterdir() if entry.name != LOCK] if self.path.is_dir() else []
+        present = [entry for entry in self.path.iterdir() if not _passing(entry.name)] if self.path.is_dir() else []
         head = read_head(self.path) if present else None
         if present and head is None:
             raise ValueError(f"{self.path} holds files, but no run: choose another folder with --out")
@@ -86,8 +87,8 @@ class RunFolder:
         if head is not None:
             _compare(self.path, head, self.head)
             self.head |= {"begun": head["begun"], "versions": head["versions"], "finished": head["finished"]}
-            remove_temporary(self.path)
-        else:
+        remove_temporary(self.path)
+        if head is None:
             self.write_json(HEAD, self.head)
 
     @property
@@ -165,9 +166,14 @@ def read_head(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 def remove_temporary(folder: Path) -> None:
     """Remove what a killed process left of `write_atomically`: hidden files that hold a part of another."""
-    for path in folder.rglob(".*.*"):
-        if path.is_file() and path.name != LOCK:
+    for path in folder.rglob(".*"):
+        if path.is_file() and TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)
+
+
+def _passing(name: str) -> bool:
+    """Whether a file is the lock or what a killed process left: a folder with nothing else is empty."""
+    return name == LOCK or TEMPORARY.fullmatch(name) is not None
 
 
 def versions() -> dict[str, str]:

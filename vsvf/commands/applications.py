@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vsvf.commands.answer import note
 from vsvf.commands.common import UsageError, finite, positive
 from vsvf.commands.network import DTYPES, usable_device
 
@@ -105,9 +106,9 @@ def grid_of(args: argparse.Namespace, model: Model, steps: int) -> Grid:
 def say_resumed(run: RunFolder) -> None:
     """Notes on stderr when a run goes on."""
     if run.resumed:
-        print(f"vsvf: note: going on with the run in {run.path}", file=sys.stderr)
+        note(f"going on with the run in {run.path}")
         for change in run.changed_versions:
-            print(f"vsvf: note: {change}: bits may differ from those of the part done", file=sys.stderr)
+            note(f"{change}: bits may differ from those of the part done")
 
 
 def report_problems(problems: Iterable[str]) -> int:

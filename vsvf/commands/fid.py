@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vsvf.commands.answer import Answer
 from vsvf.commands.applications import (
     add_model_arguments,
     add_run_arguments,
@@ -19,7 +20,7 @@ from vsvf.commands.applications import (
     repeatable,
     say_resumed,
 )
-from vsvf.commands.common import FORMULAS, UsageError, positive, print_json
+from vsvf.commands.common import FORMULAS, UsageError, positive
 from vsvf.commands.common import seed as whole_seed
 from vsvf.commands.progress import Progress
 
@@ -78,8 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser, "quality")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Sample, measure, print."""
+def run(args: argparse.Namespace) -> Answer | None:
+    """Sample and measure; the answer is that of the first process."""
     from vsvf.apps.features import features_by_name
     from vsvf.apps.generate import Processes
     from vsvf.apps.published import FID
@@ -107,9 +108,9 @@ def run(args: argparse.Namespace) -> int:
         jobs = [_samples(args, model, conditions, method, count) for count in steps for method in methods]
         if folder is not None:
             say_resumed(folder)
-        _generate(jobs, processes, model)
+        _generate(jobs, processes)
         processes.wait()
-        return 0 if folder is None else _judge(args, folder, jobs, model, features, settings)
+        return None if folder is None else _judge(args, folder, jobs, model, features, settings)
     finally:
         if folder is not None:
             folder.close()
@@ -149,11 +150,11 @@ def _samples(args: argparse.Namespace, model: Model, conditions: list[Any] | Non
     )
 
 
-def _generate(jobs: list[Samples], processes: Processes, model: Model) -> None:
+def _generate(jobs: list[Samples], processes: Processes) -> None:
     """This process's share of all pictures."""
     from vsvf.apps.quality import evaluations
 
-    cost = {id(job): evaluations(job.grid, job.formula, job.starter) for job in jobs}
+    cost = {id(job): evaluations(job.model.schedule, job.grid, job.formula, job.starter) for job in jobs}
     share = {id(job): [indices for b, indices in enumerate(job.batches) if b % processes.world == processes.rank] for job in jobs}
     total = sum(len(indices) * cost[id(job)] for job in jobs for indices in share[id(job)])
     done = sum(len(indices) * cost[id(job)] for job in jobs for indices in share[id(job)] if job.complete(indices))
@@ -171,7 +172,7 @@ def _generate(jobs: list[Samples], processes: Processes, model: Model) -> None:
 
 def _judge(
     args: argparse.Namespace, folder: RunFolder, jobs: list[Samples], model: Model, features: Features, settings: dict[str, Any]
-) -> int:
+) -> Answer:
     """Distances of all samplers, tables, files."""
     from vsvf.apps.frechet import frechet
     from vsvf.apps.quality import order, table
@@ -188,21 +189,20 @@ def _judge(
     folder.write("table.md", text.encode())
     folder.write_json("results.json", {**about, "results": [asdict(quality) for quality in found], "order": sentences})
     folder.finish()
-    if args.json:
-        document = {"command": "fid", "folder": folder.path, **settings, **about, "results": [asdict(q) for q in found]}
-        print_json(document | {"order": sentences, "files": [folder / "table.md", folder / "results.json"]})
-    else:
-        print(text)
-        print(f"wrote {folder.path}: table.md, results.json, {len(jobs)} folders of {args.count} pictures")
-    return 0
+    document = {"command": "fid", "folder": folder.path, **settings, **about, "results": [asdict(q) for q in found]}
+    document |= {"order": sentences, "files": [folder / "table.md", folder / "results.json"]}
+    text += f"\nwrote {folder.path}: table.md, results.json, {len(jobs)} folders of {args.count} pictures"
+    return Answer(document, text, args.json)
 
 
 def _quality(job: Samples, folder: RunFolder, reference: Moments, features: Features) -> Quality:
     from vsvf.apps.frechet import distance
     from vsvf.apps.quality import Quality, evaluations
 
-    steps, nfe, n = job.grid.steps, evaluations(job.grid, job.formula, job.starter), len(job.seeds)
-    if job.failed:
+    steps, nfe, n = job.grid.steps, evaluations(job.model.schedule, job.grid, job.formula, job.starter), len(job.seeds)
+    if job.failed:  # other batches may have been made before one failed: which, depends on the processes
+        for i in range(n):
+            job.picture(i).unlink(missing_ok=True)
         return Quality(job.formula, steps, float("inf"), 0.0, [], float("inf"), nfe, n)
 
     def compute() -> dict[str, Any]:
@@ -224,7 +224,7 @@ def _reference(args: argparse.Namespace, folder: RunFolder, model: Model, featur
     if args.reference is None:
         if model.reference is None:
             raise UsageError(f"{model.name} has no reference of its own: give --reference")
-        found = Moments.load(model.reference)
+        found = model.reference(features)
     elif Path(args.reference).is_dir():
         files = image_files(args.reference)
         pictures = (load_image(path, model.pictures[1:], model.mode) for path in files)

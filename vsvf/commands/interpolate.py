@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vsvf.commands.answer import Answer, note
 from vsvf.commands.applications import (
     add_model_arguments,
     add_run_arguments,
@@ -19,7 +20,7 @@ from vsvf.commands.applications import (
     repeatable,
     say_resumed,
 )
-from vsvf.commands.common import FORMULAS, UsageError, note, positive, print_json
+from vsvf.commands.common import FORMULAS, UsageError, positive
 from vsvf.commands.progress import Progress
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser, "interpolation")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Answer:
     """Invert, interpolate, sample, write."""
     import torch
 
@@ -102,16 +103,14 @@ def run(args: argparse.Namespace) -> int:
         folder.write_json("results.json", results)
         folder.finish()
         files = [folder / name for name in ("strip.png", "animation.gif", "results.json")]
-        if args.json:
-            print_json({"command": "interpolate", "folder": folder.path, **settings, **results, "files": files})
-            return 0
-        print(f"{formula}, {grid.name}, {args.frames} pictures from {args.inputs[0]} to {args.inputs[1]}")
-        print(f"unevenness {smooth.unevenness:.2f} (1 = even), detour {smooth.detour:.2f} (1 = a crossfade)")
-        for end, error in zip(ends, errors):
-            if error is not None:
-                print(f"{end.text} returns with MSE {error:.2g}")
-        print(f"wrote {folder.path}: {', '.join(path.name for path in files)}")
-    return 0
+        document = {"command": "interpolate", "folder": folder.path, **settings, **results, "files": files}
+        lines = [
+            f"{formula}, {grid.name}, {args.frames} pictures from {args.inputs[0]} to {args.inputs[1]}",
+            f"unevenness {smooth.unevenness:.2f} (1 = even), detour {smooth.detour:.2f} (1 = a crossfade)",
+            *(f"{end.text} returns with MSE {error:.2g}" for end, error in zip(ends, errors) if error is not None),
+            f"wrote {folder.path}: {', '.join(path.name for path in files)}",
+        ]
+        return Answer(document, "\n".join(lines), args.json)
 
 
 class _End:

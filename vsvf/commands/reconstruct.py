@@ -6,6 +6,7 @@ import argparse
 import math
 from typing import TYPE_CHECKING, Any
 
+from vsvf.commands.answer import Answer
 from vsvf.commands.applications import (
     add_model_arguments,
     add_run_arguments,
@@ -17,7 +18,7 @@ from vsvf.commands.applications import (
     report_problems,
     say_resumed,
 )
-from vsvf.commands.common import FORMULAS, finite, positive, print_json
+from vsvf.commands.common import FORMULAS, finite, positive
 from vsvf.commands.progress import Progress
 
 if TYPE_CHECKING:
@@ -67,11 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser, "reconstruction")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Measure, write, print."""
-    from vsvf.apps.budget import DDIM_INVERSION
+def run(args: argparse.Namespace) -> Answer:
+    """Measure and write."""
     from vsvf.apps.inputs import Inputs
     from vsvf.apps.reconstruct_table import agreement, cells, images_csv, tables
+    from vsvf.apps.roundtrip import DDIM_INVERSION
     from vsvf.apps.run_folder import RunFolder
     from vsvf.formulas import by_name
     from vsvf.starter import starter_by_name
@@ -109,17 +110,12 @@ def run(args: argparse.Namespace) -> int:
         sheets = _sheets(folder, methods, steps)
         code = report_problems(inputs.problems)
         folder.finish(skipped=inputs.problems)
-        if args.json:
-            table = [{"formula": c.method, "steps": c.steps, "from": c.mode, "n": c.n, **c.mean, "nfe": list(c.nfe)} for c in found]
-            files = ["images.csv", "tables.md", *sheets]
-            print_json(
-                {"command": "reconstruct", "folder": folder.path, **settings, "table": table, "agreement": agreeing}
-                | {"skipped": inputs.problems, "files": [folder / name for name in files]}
-            )
-        else:
-            print(text)
-            print(f"wrote {folder.path}: tables.md, images.csv, {', '.join(sheets)}")
-    return code
+        table = [{"formula": c.method, "steps": c.steps, "from": c.mode, "n": c.n, **c.mean, "nfe": list(c.nfe)} for c in found]
+        files = [folder / name for name in ("images.csv", "tables.md", *sheets)]
+        document = {"command": "reconstruct", "folder": folder.path, **settings, "table": table, "agreement": agreeing}
+        document |= {"skipped": inputs.problems, "files": files}
+        text += f"\nwrote {folder.path}: {', '.join(path.name for path in files)}"
+        return Answer(document, text, args.json, code)
 
 
 def _measure(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
-import io
 from pathlib import Path
 
-from vsvf.commands.common import print_json
+from vsvf.commands.answer import Answer
 
 DESCRIPTION = """\
 Repeat the run that a folder holds, with the same options, into another folder, and compare every file."""
@@ -35,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Answer:
     """Repeat and compare."""
     from vsvf.apps.run_folder import read_head, result_files
 
@@ -47,8 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if target.resolve() == source.resolve():
         raise ValueError("--out must be another folder than the run's own")
     options = argparse.Namespace(**head["arguments"], out=str(target), force=args.force, json=False)
-    with contextlib.redirect_stdout(io.StringIO()):
-        importlib.import_module(COMMANDS[head["command"]]).run(options)
+    importlib.import_module(COMMANDS[head["command"]]).run(options)
     old, new = result_files(source), result_files(target)
     differing = [name for name in old if name in new and old[name].read_bytes() != new[name].read_bytes()]
     missing = sorted(old.keys() ^ new.keys())
@@ -56,10 +53,6 @@ def run(args: argparse.Namespace) -> int:
     versions = [f"{name} {then.get(name)} then, {now[name]} now" for name in now if then.get(name) != now[name]]
     document = {"command": "rerun", "folder": source, "out": target, "files": len(old), "differing": differing}
     document |= {"in_one_only": missing, "versions": versions}
-    if args.json:
-        print_json(document)
-    else:
-        print(f"{head['command']} repeated in {target}: {len(old)} files, {len(differing)} differ, {len(missing)} in one only")
-        for line in [*differing[:10], *missing[:10], *versions]:
-            print(f"  {line}")
-    return 1 if differing or missing else 0
+    lines = [f"{head['command']} repeated in {target}: {len(old)} files, {len(differing)} differ, {len(missing)} in one only"]
+    lines += [f"  {line}" for line in (*differing[:10], *missing[:10], *versions)]
+    return Answer(document, "\n".join(lines), args.json, 1 if differing or missing else 0)

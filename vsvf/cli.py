@@ -192,7 +192,7 @@ def _dispatch(arguments: list[str]) -> int:
             if getattr(sys.stdout, "name", "") == os.devnull:
                 raise OSError("standard output is closed: the answer has nowhere to go")
             show(answer)
-        return 0
+        return 0 if answer is None else answer.code
     for name, (_, line) in COMMANDS.items():
         commands.add_parser(name, help=line)
     args = parser.parse_args(arguments)

@@ -2,10 +2,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= results
 
-.PHONY: report test lint bench clean
+.PHONY: report reproduce reproduce-full test lint bench clean
 
 report: .venv/installed
 	$(BIN)/python -m analysis --out $(OUT)
+
+reproduce: .venv/installed
+	$(BIN)/python -m analysis.reproduce --out $(OUT)/reproduce
+
+reproduce-full: .venv/installed
+	$(BIN)/python -m analysis.reproduce --out $(OUT)/reproduce --full
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n auto

@@ -32,6 +32,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sample": ("vsvf.commands.sample", "sample handwritten digits from the embedded network"),
     "invert": ("vsvf.commands.invert", "take an image or a saved state back to noise, and return"),
     "budget": ("vsvf.commands.budget", "why a reconstruction is not exact: the parts of its error"),
+    "reconstruct": ("vsvf.commands.reconstruct", "tables of reconstruction: samplers, steps, all states or x_N alone"),
+    "fid": ("vsvf.commands.fid", "the quality of many samples: Fréchet distances of samplers and steps"),
+    "interpolate": ("vsvf.commands.interpolate", "the pictures between two noises or two inverted pictures"),
+    "rerun": ("vsvf.commands.rerun", "repeat the run that a folder holds and compare the files"),
 }
 
 INTRODUCTION = """\
@@ -188,7 +192,7 @@ def _dispatch(arguments: list[str]) -> int:
             if getattr(sys.stdout, "name", "") == os.devnull:
                 raise OSError("standard output is closed: the answer has nowhere to go")
             show(answer)
-        return 0
+        return 0 if answer is None else answer.code
     for name, (_, line) in COMMANDS.items():
         commands.add_parser(name, help=line)
     args = parser.parse_args(arguments)

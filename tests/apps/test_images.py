@@ -1,4 +1,6 @@
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vsvf.apps.images import contact_sheet, load_image, read_image, save_image, to_levels
+from vsvf.apps.images import contact_sheet, image_files, load_image, read_image, save_image, to_levels
 
 RAMP = np.arange(28 * 28, dtype=np.float64).reshape(28, 28) / (28 * 28 - 1)  # 0 … 1
 
@@ -194,3 +196,90 @@ def test_wrong_arguments_are_named(tmp_path):
     for options, name in [({"mode": "HSV"}, "mode"), ({"size": 0}, "size"), ({"background": 2.0}, "background")]:
         with pytest.raises(ValueError, match=name):
             load_image(tmp_path / "x.png", **options)
+
+
+# ---- hostile and unusual files --------------------------------------------------------------------------------
+
+
+def flat_png(path, side, mode="RGB"):
+    Image.new(mode, (side, side), 90).save(path, compress_level=9)
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    flat_png(tmp_path / "bomb.png", 1200, "L")
+    with pytest.raises(ValueError, match=r"1200x1200 pixels are more than the limit of 1,000,000"):
+        load_image(tmp_path / "bomb.png", 28, max_pixels=1_000_000)
+    assert load_image(tmp_path / "bomb.png", 28, max_pixels=1_440_000).shape == (1, 3, 28, 28)
+
+
+def test_a_large_picture_takes_a_few_bytes_per_pixel(tmp_path):
+    flat_png(tmp_path / "large.png", 2500)
+    script = (
+        "import resource, sys\nfrom vsvf.apps.images import load_image\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "from PIL import Image\nbefore = peak()\n"
+        "load_image(sys.argv[1], 28)\nprint(peak() - before)"
+    )
+    grown = int(subprocess.run([sys.executable, "-c", script, tmp_path / "large.png"], capture_output=True, check=True).stdout)
+    assert grown < 24 * 2500**2  # three bytes as read, and one or two planes of float32
+
+
+def test_a_32_bit_grey_tiff_is_not_taken_for_16_bits(tmp_path):
+    levels = np.full((4, 4), 40_000, dtype=np.int32)
+    Image.fromarray(levels).save(tmp_path / "x.tiff")
+    with pytest.raises(ValueError, match="32-bit grey levels"):
+        load_image(tmp_path / "x.tiff")
+    Image.fromarray(levels.astype(np.uint16)).save(tmp_path / "y.tiff")
+    assert float(load_image(tmp_path / "y.tiff", mode="L")[0, 0, 0, 0]) == pytest.approx(2 * 40_000 / 65535 - 1, abs=1e-6)
+
+
+def test_transparent_grey_stays_grey(tmp_path):
+    Image.fromarray(np.array([[0, 200]], dtype=np.uint8)).save(tmp_path / "x.png", transparency=0)
+    image, notes = read_image(tmp_path / "x.png", None, "L", background=1.0)
+    assert image[0, 0, 0].tolist() == pytest.approx([1.0, 400 / 255 - 1], abs=1e-6)
+    assert notes == ["transparency laid on white"]
+
+
+def test_cmyk_and_ycbcr_become_rgb(tmp_path):
+    picture = Image.new("RGB", (8, 8), (200, 100, 50))
+    picture.convert("CMYK").save(tmp_path / "cmyk.tiff")
+    picture.convert("YCbCr").save(tmp_path / "ycbcr.jpg", quality=100)
+    for name in ("cmyk.tiff", "ycbcr.jpg"):
+        found = (load_image(tmp_path / name)[0, :, 4, 4] + 1.0) * 127.5
+        assert found.tolist() == pytest.approx([200, 100, 50], abs=2)
+
+
+def test_how_another_shape_is_fitted_is_said(tmp_path):
+    levels = np.zeros((20, 40), dtype=np.uint8)
+    levels[:, :20] = 255
+    Image.fromarray(levels).save(tmp_path / "x.png")
+    image, notes = read_image(tmp_path / "x.png", 10, "L", fit="stretch")
+    assert notes == ["resized from 40x20 to 10x10 pixels"]
+    assert image[0, 0, 5, 1] > 0.9 and image[0, 0, 5, 8] < -0.9
+    with pytest.raises(ValueError, match="40x20 pixels, but 10x10 are wanted"):
+        read_image(tmp_path / "x.png", 10, fit="exact")
+    assert read_image(tmp_path / "x.png", (20, 40), fit="exact")[1] == []
+    with pytest.raises(ValueError, match="fit="):
+        read_image(tmp_path / "x.png", 10, fit="pad")
+
+
+# ---- folders ---------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_listed_sorted_and_in_any_case(tmp_path):
+    for name in ("b.PNG", "a.JpG", "deep/er/c.webp", "deep/d.TIFF"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("notes.txt", ".hidden.png", ".cache/e.png", "f.pdf"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [str(p.relative_to(tmp_path)) for p in image_files(tmp_path)] == ["a.JpG", "b.PNG", "deep/d.TIFF", "deep/er/c.webp"]
+    assert [p.name for p in image_files(tmp_path, recursive=False)] == ["a.JpG", "b.PNG"]
+
+
+def test_folders_without_images_are_one_clear_error(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ValueError, match="holds no image files"):
+        image_files(tmp_path)
+    with pytest.raises(NotADirectoryError, match="no such folder"):
+        image_files(tmp_path / "missing")

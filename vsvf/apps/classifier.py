@@ -25,14 +25,17 @@ class DigitsClassifier(nn.Module):
         self.dropout = nn.Dropout(0.3)
         self.linear = nn.Linear(2 * width * 16, 10)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Images (B, 1, 28, 28) in [-1, 1] to logits (B, 10)."""
+    def maps(self, x: Tensor) -> Tensor:
+        """Images (B, 1, 28, 28) in [-1, 1] to what the linear layer reads, (B, 2 width, 4, 4)."""
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = F.gelu(norm(conv(x)))
             if i in (1, 3):
                 x = F.avg_pool2d(x, 2)
-        x = F.adaptive_avg_pool2d(x, 4).flatten(1)
-        return self.linear(self.dropout(x))
+        return F.adaptive_avg_pool2d(x, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, 1, 28, 28) in [-1, 1] to logits (B, 10)."""
+        return self.linear(self.dropout(self.maps(x).flatten(1)))
 
 
 def load_digits_classifier() -> DigitsClassifier:

@@ -10,8 +10,11 @@ import io
 import math
 import os
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +23,11 @@ from vsvf.files import write_atomically
 
 Array = np.ndarray
 
-LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's mode "L"
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's mode "L"
 MODES = ("L", "RGB")
+FITS = ("crop", "stretch", "exact")
+MAX_PIXELS = 100_000_000  # a file of a megabyte can unpack to gigabytes
+SIXTEEN_BIT = ("PNG", "PPM")  # kinds of files whose mode "I" is 16 bits; elsewhere it is 32
 
 
 def load_image(
@@ -30,6 +36,8 @@ def load_image(
     mode: str = "RGB",
     *,
     background: float = 0.0,
+    fit: str = "crop",
+    max_pixels: int = MAX_PIXELS,
 ) -> torch.Tensor:
     """Read an image file as a float32 tensor (1, C, H, W) in [-1, 1], black -1 and white 1.
 
@@ -38,15 +46,17 @@ def load_image(
 
     Args:
         path: the file.
-        size: (H, W), or one number for both. An image of another shape is cropped at its centre to that aspect ratio and then
-            resized (bicubic, antialiased). None keeps it.
+        size: (H, W), or one number for both. None keeps the picture's own.
         mode: "L" for one channel (luma 0.299 R + 0.587 G + 0.114 B), "RGB" for three.
         background: grey level from 0 (black) to 1 (white) that transparent pixels are laid on.
+        fit: how another shape becomes `size`: "crop" cuts it at its centre to that aspect ratio and resizes (bicubic,
+            antialiased); "stretch" resizes the whole; "exact" is an error.
+        max_pixels: larger pictures are refused before they are unpacked.
 
     Raises:
         FileNotFoundError: no such file. ValueError: a file that is not a readable image, or a wrong argument.
     """
-    return read_image(path, size, mode, background=background)[0]
+    return read_image(path, size, mode, background=background, fit=fit, max_pixels=max_pixels)[0]
 
 
 def read_image(
@@ -55,25 +65,43 @@ def read_image(
     mode: str = "RGB",
     *,
     background: float = 0.0,
+    fit: str = "crop",
+    max_pixels: int = MAX_PIXELS,
 ) -> tuple[torch.Tensor, list[str]]:
     """As `load_image`, and what had to be changed, one phrase each ("cropped from 30x20 to 20x20 pixels")."""
     if mode not in MODES:
         raise ValueError(f"mode={mode!r} is not known; choose 'L' or 'RGB'")
+    if fit not in FITS:
+        raise ValueError(f"fit={fit!r} is not known; choose one of {', '.join(FITS)}")
     if not 0.0 <= background <= 1.0:
         raise ValueError(f"background must lie in [0, 1], got {background}")
     shape = (size, size) if isinstance(size, int) else size
     if shape is not None and (len(shape) != 2 or min(shape) < 1):
         raise ValueError(f"size must be one or two positive integers, got {size!r}")
-    pixels, notes = _read(Path(path), background)
-    if mode == "L" and pixels.shape[-1] == 3:
-        notes.append("colour turned to grey")
-        pixels = pixels @ LUMA[:, None]
-    elif mode == "RGB" and pixels.shape[-1] == 1:
-        pixels = np.repeat(pixels, 3, axis=-1)
-    if shape is not None and pixels.shape[:2] != shape:
-        pixels = _resize(pixels, shape, notes)
-    values = torch.from_numpy(np.ascontiguousarray(2.0 * pixels.transpose(2, 0, 1) - 1.0))
-    return values[None].to(torch.float32), notes
+    pixels, notes = _read(Path(path), None if shape is None else (shape[0], shape[1]), fit, mode == "L", background, max_pixels)
+    np.multiply(pixels, 2.0, out=pixels)
+    np.subtract(pixels, 1.0, out=pixels)
+    return torch.from_numpy(pixels)[None], notes
+
+
+def image_files(folder: str | os.PathLike[str], *, recursive: bool = True) -> list[Path]:
+    """The image files of a folder, sorted by path: every ending that Pillow reads, in any case; hidden files are left out.
+
+    Raises:
+        NotADirectoryError: no such folder. ValueError: a folder without images.
+    """
+    from PIL import Image
+
+    root = Path(folder)
+    if not root.is_dir():
+        raise NotADirectoryError(f"no such folder: {root}")
+    Image.init()
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    found = [path for path in sorted(root.rglob("*") if recursive else root.iterdir()) if path.suffix.lower() in endings]
+    visible = [path for path in found if path.is_file() and not any(p.startswith(".") for p in path.relative_to(root).parts)]
+    if not visible:
+        raise ValueError(f"{root} holds no image files{'' if recursive else ' itself; its folders were not searched'}")
+    return visible
 
 
 def to_levels(tensor: torch.Tensor) -> Array:
@@ -138,68 +166,97 @@ def contact_sheet(tensor: torch.Tensor, columns: int | None = None, *, scale: in
 # ---- reading -------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path, background: float) -> tuple[Array, list[str]]:
-    """Pixels (H, W, 1 or 3) in [0, 1], and notes."""
+class _Unsupported(Exception):
+    """An image that is not read, with the reason."""
+
+
+def _read(
+    path: Path, shape: tuple[int, int] | None, fit: str, grey: bool, background: float, limit: int
+) -> tuple[Array, list[str]]:
+    """Pixels (C, H, W) float32 in [0, 1], and notes. Plane after plane: never the whole picture in floating numbers twice."""
     from PIL import Image, ImageOps
 
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, not an image file")
+    notes: list[str] = []
+    moves: list[str] = []
     try:
-        with Image.open(path) as opened:
-            opened.load()
-            return _levels(ImageOps.exif_transpose(opened), background)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is `limit`
+            with Image.open(path) as opened:
+                width, height = opened.size
+                if width * height > limit:
+                    raise _Unsupported(f"{width}x{height} pixels are more than the limit of {limit:,} (max_pixels)")
+                kind = opened.format or ""
+                opened.load()
+                image = ImageOps.exif_transpose(opened)
+        image = _cropped(image, shape, fit, moves)
+        planes = [_resized(plane, shape) for plane in _planes(image, kind, background, notes)]
     except _Unsupported as error:
         raise ValueError(f"{path}: {error}") from None
     except Image.UnidentifiedImageError:
         raise ValueError(f"{path} is not an image that can be read (PNG, JPEG, …)") from None
     except (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is not a readable image: {error}") from None
+    if grey and len(planes) == 3:
+        notes.append("colour turned to grey")
+        planes = [sum(weight * plane for weight, plane in zip(LUMA, planes))]
+    elif not grey and len(planes) == 1:
+        planes = planes * 3
+    return np.clip(np.stack(planes), 0.0, 1.0, dtype=np.float32), notes + moves
 
 
-class _Unsupported(Exception):
-    """An image whose pixels have no agreed range."""
-
-
-def _levels(image: object, background: float) -> tuple[Array, list[str]]:
-    from PIL import Image
-
-    assert isinstance(image, Image.Image)
-    notes: list[str] = []
-    if image.mode.startswith("I"):  # Pillow's own conversion of 16-bit greys to "L" clips them at 255
-        levels = np.asarray(image).astype(np.float64)
-        if levels.min() < 0.0 or levels.max() > 65535.0:
-            raise _Unsupported("32-bit grey levels have no agreed range; save the image with 8 or 16 bits")
-        return levels[..., None] / 65535.0, ["16-bit grey levels"]
-    if image.mode == "F":
-        raise _Unsupported("floating-point pixels have no agreed range; save the image with 8 or 16 bits")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        levels = np.asarray(image.convert("RGBA")).astype(np.float64) / 255.0
-        opacity = levels[..., 3:]
-        if opacity.min() < 1.0:
-            notes.append(f"transparency laid on {'black' if background == 0.0 else 'white' if background == 1.0 else 'grey'}")
-        colour = opacity * levels[..., :3] + (1.0 - opacity) * background
-        return (colour[..., :1] if image.mode == "LA" else colour), notes
-    if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L")).astype(np.float64)[..., None] / 255.0, notes
-    return np.asarray(image.convert("RGB")).astype(np.float64) / 255.0, notes
-
-
-def _resize(pixels: Array, shape: tuple[int, int], notes: list[str]) -> Array:
-    """Crop at the centre to the aspect ratio of `shape`, then resize."""
-    from PIL import Image
-
-    height, width = pixels.shape[:2]
-    ratio = min(height / shape[0], width / shape[1])
-    crop = (max(1, round(shape[0] * ratio)), max(1, round(shape[1] * ratio)))
+def _cropped(image: Any, shape: tuple[int, int] | None, fit: str, notes: list[str]) -> Any:
+    """The centre of the aspect ratio of `shape`; notes what it and the resizing that follows change."""
+    width, height = image.size
+    if shape is None or (height, width) == shape:
+        return image
+    if fit == "exact":
+        raise _Unsupported(f"{width}x{height} pixels, but {shape[1]}x{shape[0]} are wanted (fit='exact')")
+    crop = (height, width)
+    if fit == "crop":
+        ratio = min(height / shape[0], width / shape[1])
+        crop = (max(1, round(shape[0] * ratio)), max(1, round(shape[1] * ratio)))
     if crop != (height, width):
         notes.append(f"cropped from {width}x{height} to {crop[1]}x{crop[0]} pixels")
         top, left = (height - crop[0]) // 2, (width - crop[1]) // 2
-        pixels = pixels[top : top + crop[0], left : left + crop[1]]
+        image = image.crop((left, top, left + crop[1], top + crop[0]))
     if crop != shape:
         notes.append(f"resized from {crop[1]}x{crop[0]} to {shape[1]}x{shape[0]} pixels")
-        planes = [Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32)) for plane in pixels.transpose(2, 0, 1)]
-        resized = [np.asarray(plane.resize(shape[::-1], Image.Resampling.BICUBIC)) for plane in planes]
-        pixels = np.stack(resized, axis=-1).astype(np.float64)
-    return np.clip(pixels, 0.0, 1.0)
+    return image
+
+
+def _planes(image: Any, kind: str, background: float, notes: list[str]) -> Iterator[Array]:
+    """One or three planes (H, W) of float32 in [0, 1], transparency composited."""
+    if image.mode.startswith("I"):  # Pillow's own conversion of 16-bit greys to "L" clips them at 255
+        levels = np.asarray(image)
+        if (image.mode == "I" and kind not in SIXTEEN_BIT) or levels.min() < 0 or levels.max() > 65535:
+            raise _Unsupported("32-bit grey levels have no agreed range; save the image with 8 or 16 bits")
+        notes.append("16-bit grey levels")
+        yield (levels / 65535.0).astype(np.float32)
+        return
+    if image.mode == "F":
+        raise _Unsupported("floating-point pixels have no agreed range; save the image with 8 or 16 bits")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        grey = image.mode in ("L", "LA", "La")
+        *colours, opacity = image.convert("LA" if grey else "RGBA").split()
+        solid = opacity.getextrema()[0] == 255
+        if not solid:
+            notes.append(f"transparency laid on {'black' if background == 0.0 else 'white' if background == 1.0 else 'grey'}")
+        share = np.asarray(opacity, dtype=np.float32) / np.float32(255.0)
+        for colour in colours:
+            plane = np.asarray(colour, dtype=np.float32) / np.float32(255.0)
+            yield plane if solid else share * plane + (np.float32(1.0) - share) * np.float32(background)
+        return
+    for colour in image.convert("L" if image.mode in ("1", "L") else "RGB").split():
+        yield np.asarray(colour, dtype=np.float32) / np.float32(255.0)
+
+
+def _resized(plane: Array, shape: tuple[int, int] | None) -> Array:
+    from PIL import Image
+
+    if shape is None or plane.shape == shape:
+        return plane
+    return np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize(shape[::-1], Image.Resampling.BICUBIC))

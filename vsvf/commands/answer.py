@@ -24,11 +24,13 @@ class Answer:
         document: what --json prints; numbers that are not finite become null, paths text.
         text: what is printed otherwise, lines without the last newline.
         as_json: which of the two was asked for.
+        code: the exit code; 1 where a part of the work could not be done.
     """
 
     document: Mapping[str, Any]
     text: str
     as_json: bool = False
+    code: int = 0
 
     def __str__(self) -> str:
         return json_text(self.document) if self.as_json else self.text

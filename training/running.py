@@ -27,11 +27,18 @@ class Run:
     """
 
     def __init__(
-        self, networks: Mapping[str, nn.Module], rate: float, minutes: float, folder: Path, seed: int, decay: float = 0.999, save_minutes: float = 3.0
+        self,
+        networks: Mapping[str, nn.Module],
+        rate: float,
+        minutes: float,
+        folder: Path,
+        seed: int,
+        decay: float = 0.999,
+        save_minutes: float = 3.0,
     ) -> None:
         self.networks = dict(networks)
         self.average = {name: _copy(net) for name, net in self.networks.items()}
-        weights = [w for net in self.networks.values() for w in net.parameters()]
+        weights = [w for net in self.networks.values() for w in net.parameters() if w.requires_grad]
         self.optimiser = torch.optim.AdamW(weights, rate, (0.9, 0.99), weight_decay=0.01)
         self.generator = torch.Generator().manual_seed(seed)
         self.rate, self.minutes, self.folder, self.decay, self.save_minutes = rate, minutes, folder, decay, save_minutes

@@ -9,6 +9,7 @@ import json
 import shutil
 import string
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -44,7 +45,7 @@ def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
 def _merged(word: str, merges: list[tuple[str, str]]) -> list[str]:
     parts = [*word[:-1], word[-1] + "</w>"]
     rank = {pair: i for i, pair in enumerate(merges)}
-    while pairs := [pair for pair in zip(parts, parts[1:]) if pair in rank]:
+    while pairs := [pair for pair in pairwise(parts) if pair in rank]:
         first, second = min(pairs, key=rank.__getitem__)
         i = next(i for i in range(len(parts)) if parts[i : i + 2] == [first, second])
         parts[i : i + 2] = [first + second]
@@ -53,11 +54,16 @@ def _merged(word: str, merges: list[tuple[str, str]]) -> list[str]:
 
 def make_tokenizer() -> CLIPTokenizer:
     """CLIP's tokenizer over the vocabulary of the captions."""
-    tokens, merges = vocabulary()
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "vocab.json").write_text(json.dumps(tokens))
-        Path(folder, "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges) + "\n")
+        write_vocabulary(Path(folder))
         return CLIPTokenizer.from_pretrained(folder, model_max_length=LENGTH, unk_token=END)
+
+
+def write_vocabulary(folder: Path) -> None:
+    """vocab.json and merges.txt."""
+    tokens, merges = vocabulary()
+    (folder / "vocab.json").write_text(json.dumps(tokens))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges) + "\n")
 
 
 def make_text_encoder() -> CLIPTextModel:
@@ -80,7 +86,7 @@ def make_text_encoder() -> CLIPTextModel:
 
 
 def make_unet() -> UNet2DConditionModel:
-    """Levels of 32, 64, 96 channels at 16, 8, 4 latents along the edge; attention to the text on the upper two and in the middle."""
+    """Levels of 32, 64, 96 channels at 16, 8, 4 latents along the edge; text attention on the upper two and in the middle."""
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=4,
@@ -134,6 +140,7 @@ def write_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     pipeline.save_pretrained(part, safe_serialization=True)
+    write_vocabulary(part / "tokenizer")  # the two files that CLIP's tokenizer has always been read from, beside the one of today
     for path in part.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     shutil.rmtree(folder, ignore_errors=True)

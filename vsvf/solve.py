@@ -156,8 +156,6 @@ def invert(
         nodes_per_call = whole_number("nodes_per_call", nodes_per_call, 1)
     driving = Driving(callback, check_every, verify, progress, warn)
     if request.by_sweeps:
-        if warn:
-            predictor.warn_if_training()
         with progress_bar(request.iteration.cap, f"{request.plan.name} inversion, sweeps", progress) as bar:
             return invert_by_sweeps(predictor, request, nodes_per_call, driving.after_sweep(request, bar), verify)
     return _march(predictor, request, driving)
@@ -287,7 +285,6 @@ class Driving:
 def _march(predictor: Predictor, request: Request, driving: Driving) -> State:
     if driving.warn:
         request.warn(stacklevel=3)
-        predictor.warn_if_training()
     every = None if driving.check_every is None else whole_number("check_every", driving.check_every, 1)
     watch = Watch(every)
     run = Run(request, predictor, watch)

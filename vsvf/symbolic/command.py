@@ -6,6 +6,7 @@ This module loads neither sympy nor torch by itself; sympy comes when a derivati
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vsvf.commands.answer import Answer
@@ -51,7 +52,8 @@ def run(args: argparse.Namespace) -> Answer:
     if args.pattern == "table1":
         return _table(args, style)
     derivation = _derivation(args)
-    text = {"text": derivation.__str__, "latex": derivation.latex, "python": derivation.python, "json": str}[style]()
+    writers: dict[str, Callable[[], str]] = {"text": derivation.__str__, "latex": derivation.latex, "python": derivation.python}
+    text = writers[style]() if style in writers else ""
     return Answer(derivation.as_dict() if style == "json" else {}, text.rstrip(), style == "json")
 
 

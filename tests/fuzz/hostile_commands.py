@@ -49,12 +49,42 @@ EXPRESSIONS = [
     "9" * 500, "10**400", "(" * 300 + "1" + ")" * 300, "-" * 500 + "1", "x" * 2000, "__import__('os')", "1;2", "h0/h1", "sqrt(-1)", "log(0)",
     "", "lambda: 0", "a1", "1e400", "sin(10**9)", "(-1)**0.5", "h0**h1", "sigma_bar", "1 if 1 else 2", "True", "'x'",
 ]  # fmt: skip
-NODES = ["0,1,2", "0 1 2 4", "2,1,0", "0,0,1", "1", "", "nan,1", "0,inf", "-1,0,1", "0,1e-320,1", "0,1e308", "1e-308,1e308", "x,y", "0,1,1e300,1e301"]
+NODES = [
+    "0,1,2",
+    "0 1 2 4",
+    "2,1,0",
+    "0,0,1",
+    "1",
+    "",
+    "nan,1",
+    "0,inf",
+    "-1,0,1",
+    "0,1e-320,1",
+    "0,1e308",
+    "1e-308,1e308",
+    "x,y",
+    "0,1,1e300,1e301",
+]
 FILES = [
     "digits.safetensors", "cut.safetensors", "text.safetensors", "other.safetensors", "one.png", "text.png", "empty.png", "missing.png",
     "missing.safetensors", "folder", "dangling.safetensors", "", ".", "/dev/null", "a" * 300 + ".png", "no\0name.png",
 ]  # fmt: skip
-OUTPUTS = ["new", "folder", "folder/", "made/deep/", "precious.csv", "device", "dangling", "pipe", "missing/x", "", "/dev/null", "/proc/x", "a" * 300, "."]
+OUTPUTS = [
+    "new",
+    "folder",
+    "folder/",
+    "made/deep/",
+    "precious.csv",
+    "device",
+    "dangling",
+    "pipe",
+    "missing/x",
+    "",
+    "/dev/null",
+    "/proc/x",
+    "a" * 300,
+    ".",
+]
 
 GRID = {
     "--nodes": NODES,
@@ -75,7 +105,23 @@ NETWORK = {
     "--label": ["3", "none", "0,1", "10", "-1", "3 4", "x", "", "³"],
     "--guidance": ["1", "2", "-3", "1e300", *NUMBERS],
     "--dtype": ["float32", "float16", "float8", ""],
-    "--device": ["cpu", "cuda", "cuda:9", "meta", "privateuseone", "mps", "xla", "hpu", "nonsense", "cpu:1", "", "cuda:x", "vulkan", "maia", "ipu"],
+    "--device": [
+        "cpu",
+        "cuda",
+        "cuda:9",
+        "meta",
+        "privateuseone",
+        "mps",
+        "xla",
+        "hpu",
+        "nonsense",
+        "cpu:1",
+        "",
+        "cuda:x",
+        "vulkan",
+        "maia",
+        "ipu",
+    ],
 }
 OUT = {"--out": OUTPUTS, "--force": None, "--json": None}
 OPTIONS: dict[str, dict[str, list[str] | None]] = {
@@ -195,6 +241,8 @@ def judge(line: list[str], folder: Path, seconds: float = SECONDS) -> str | None
         return f"ran longer than {seconds:g} s"
     except BaseException as error:
         return f"raised {type(error).__name__}: {error}"
+    if code > 128:  # this process itself was asked to stop
+        raise KeyboardInterrupt
     printed, said = (stream.buffer.getvalue().decode("utf-8", "replace") for stream in (out, err))
     after = contents(folder)
     faults = [] if code in (0, 1, 2) else [f"exit code {code}"]
@@ -208,7 +256,11 @@ def judge(line: list[str], folder: Path, seconds: float = SECONDS) -> str | None
         faults += ["output besides an error"] if printed else []
         faults += ["files changed by a failure"] if after != before else []
     if after != before:
-        faults += ["a file was replaced without --force"] if "--force" not in line and any(after.get(n) != v for n, v in before.items()) else []
+        faults += (
+            ["a file was replaced without --force"]
+            if "--force" not in line and any(after.get(n) != v for n, v in before.items())
+            else []
+        )
         for name in set(after) - set(before):
             path = folder / name
             path.rmdir() if path.is_dir() and not any(path.iterdir()) else path.unlink() if path.is_file() else None
@@ -245,7 +297,11 @@ def _main() -> int:
     args = parser.parse_args()
     failures = run(args.count, args.seed)
     for line, fault in failures:
-        print(f"vsvf {' '.join(shlex.quote(word if len(word) < 80 else word[:77] + '...') for word in line)}\n    {fault}".encode("ascii", "backslashreplace").decode())
+        print(
+            f"vsvf {' '.join(shlex.quote(word if len(word) < 80 else word[:77] + '...') for word in line)}\n    {fault}".encode(
+                "ascii", "backslashreplace"
+            ).decode()
+        )
     print(f"{args.count} command lines, seed {args.seed}: {len(failures)} misbehave")
     return 1 if failures else 0
 

@@ -35,18 +35,25 @@ WORDS = [
     "{}", "\\", "'", '"', "0", "-1", "\t", "karras", "float32", "fixed", "ddim",
 ]  # fmt: skip
 FORMULAS = [
-    "ddim", "belm(2)", "belm(3)", "belm(12)", "belm(0)", "belm(-1)", "belm(2.0)", "belm(True)", "belm(x)", "belm('2')", "belm(2", "belm(2))",
-    "belm()", "belm(1e400)", "belm(" + "9" * 400 + ")", "belm((2,))", "belm(None)", "stable_belm(4)", "stable_belm(7)", "edict", "edict(2)",
-    "edict(nan)", "edict(1j)", "mccallum_foster(0)", "bdia(0)", "bdia(0.5)", "adams_bashforth(2)", "adams_moulton(1)", "bdf(2)", "bdf(40)",
+    "ddim", "belm(2)", "belm(3)", "belm(12)", "belm(0)", "belm(-1)", "belm(2.0)", "belm(True)", "belm(x)", "belm('2')",
+    "belm(2", "belm(2))",
+    "belm()", "belm(1e400)", "belm(" + "9" * 400 + ")", "belm((2,))", "belm(None)", "stable_belm(4)", "stable_belm(7)",
+    "edict", "edict(2)",
+    "edict(nan)", "edict(1j)", "mccallum_foster(0)", "bdia(0)", "bdia(0.5)", "adams_bashforth(2)", "adams_moulton(1)",
+    "bdf(2)", "bdf(40)",
     "deis(3)", "deis(99)", "dpm_solver_pp(2)", "dpm_solver_pp(x)", "dpm_solver_pp(3,True)", "dpm_solver_pp(3,7)", "ddim(1)",
-    "root_placed_belm((-1,),0)", "root_placed_belm((-1,),1e308)", "root_placed_belm((-1,),-1e308)", "root_placed_belm((" + "9" * 400 + ",),0)",
+    "root_placed_belm((-1,),0)", "root_placed_belm((-1,),1e308)", "root_placed_belm((-1,),-1e308)",
+    "root_placed_belm((" + "9" * 400 + ",),0)",
     "root_placed_belm((0,),0)", "root_placed_belm((),0)", "root_placed_belm((1j,-1j),0)", "root_placed_belm((2,),0)",
-    "root_placed_belm((-1,),0,1e300,12)", "root_placed_belm(" + "(" * 200 + ")" * 200 + ")", "__import__('os').getcwd()", "ddim_inversion",
+    "root_placed_belm((-1,),0,1e300,12)", "root_placed_belm(" + "(" * 200 + ")" * 200 + ")", "__import__('os').getcwd()",
+    "ddim_inversion",
     "belm(" + "-" * 900 + "2)", "belm(" + "1+" * 400 + "1)", "",
 ]  # fmt: skip
 EXPRESSIONS = [
-    "1/2", "gamma*alpha2/alpha0", "((((9**99)**99)**99)**99)**99", "x**99", "(((x**99)**99)**99)", "exp(exp(exp(9)))", "1/0", "0**-1",
-    "9" * 500, "10**400", "(" * 300 + "1" + ")" * 300, "-" * 500 + "1", "x" * 2000, "__import__('os')", "1;2", "h0/h1", "sqrt(-1)", "log(0)",
+    "1/2", "gamma*alpha2/alpha0", "((((9**99)**99)**99)**99)**99", "x**99", "(((x**99)**99)**99)", "exp(exp(exp(9)))", "1/0",
+    "0**-1",
+    "9" * 500, "10**400", "(" * 300 + "1" + ")" * 300, "-" * 500 + "1", "x" * 2000, "__import__('os')", "1;2", "h0/h1",
+    "sqrt(-1)", "log(0)",
     "", "lambda: 0", "a1", "1e400", "sin(10**9)", "(-1)**0.5", "h0**h1", "sigma_bar", "1 if 1 else 2", "True", "'x'",
 ]  # fmt: skip
 NODES = [
@@ -66,7 +73,8 @@ NODES = [
     "0,1,1e300,1e301",
 ]
 FILES = [
-    "digits.safetensors", "cut.safetensors", "text.safetensors", "other.safetensors", "one.png", "text.png", "empty.png", "missing.png",
+    "digits.safetensors", "cut.safetensors", "text.safetensors", "other.safetensors", "one.png", "text.png", "empty.png",
+    "missing.png",
     "missing.safetensors", "folder", "dangling.safetensors", "", ".", "/dev/null", "a" * 300 + ".png", "no\0name.png",
 ]  # fmt: skip
 OUTPUTS = [
@@ -137,7 +145,8 @@ OPTIONS: dict[str, dict[str, list[str] | None]] = {
     },
     "coefficients": {**GRID, "--format": ["table", "csv", "json", "xml"], "--json": None, "--output": OUTPUTS, "--force": None},
     "check": {**GRID, "--json": None, "--no-order": None},
-    "sample": {**GRID, **NETWORK, **OUT, "--seed": NUMBERS, "--count": ["1", "0", "-1", "9" * 30], "--from": FILES, "--separate": None,
+    "sample": {**GRID, **NETWORK, **OUT, "--seed": NUMBERS, "--count": ["1", "0", "-1", "9" * 30], "--from": FILES,
+    "--separate": None,
                "--columns": ["1", "0", "9" * 18, *NUMBERS[:8]]},
     "invert": {**GRID, **NETWORK, **OUT, "--invert-colours": None, "--noise-alone": None},
     "budget": {**GRID, **NETWORK, "--json": None, "--eight-bit": None, "--reference-steps": ["2", "3", "0", *NUMBERS[:8]]},
@@ -241,6 +250,8 @@ def judge(line: list[str], folder: Path, seconds: float = SECONDS) -> str | None
         return f"ran longer than {seconds:g} s"
     except BaseException as error:
         return f"raised {type(error).__name__}: {error}"
+    if code > 128:  # this process itself was asked to stop
+        raise KeyboardInterrupt
     printed, said = (stream.buffer.getvalue().decode("utf-8", "replace") for stream in (out, err))
     after = contents(folder)
     faults = [] if code in (0, 1, 2) else [f"exit code {code}"]

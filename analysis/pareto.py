@@ -29,8 +29,8 @@ from vsvf import formulas, predictors
 from vsvf.convergence.order import exact_state
 from vsvf.convergence.problems import Problem
 from vsvf.formula import Formula
+from vsvf.formulas.root_placed import roots_at
 from vsvf.predictors import Predictor
-from vsvf.stability.search import roots_at
 
 Array = np.ndarray
 

@@ -85,7 +85,7 @@ def test_bdf_is_inverted_explicitly(name, generator):
 @given(st.sampled_from(own.METHODS), st.data())
 def test_a_constant_slope_is_integrated_exactly_by_sampling(name, data):
     formula = formulas.by_name(name)
-    grid = data.draw(own.grids(min_steps=formula.steps, max_steps=formula.steps + 6))
+    grid = data.draw(own.grids(min_steps=formula.steps, max_steps=formula.steps + 6, name=name))
     one = from_ode(lambda x, s: torch.ones_like(x))
     top, bottom = grid.sigma_bar[[-1, 0]]
     out = sample(one, torch.full((2, 3), top, dtype=torch.float64), grid, formula)
@@ -97,7 +97,7 @@ def test_a_constant_slope_is_integrated_exactly_by_sampling(name, data):
 @given(st.sampled_from([n for n in own.METHODS if n in own.BACKWARD_EXPLICIT or n in ("ddim", "adams_moulton(1)")]), st.data())
 def test_a_constant_slope_is_integrated_exactly_by_inversion(name, data):
     formula = formulas.by_name(name)
-    grid = data.draw(own.grids(min_steps=formula.steps, max_steps=formula.steps + 6))
+    grid = data.draw(own.grids(min_steps=formula.steps, max_steps=formula.steps + 6, name=name))
     one = from_ode(lambda x, s: torch.ones_like(x))
     bottom, top = grid.sigma_bar[[0, -1]]
     back = invert(one, torch.full((2, 3), bottom, dtype=torch.float64), grid, formula)
@@ -324,7 +324,7 @@ def test_implicit_rows_are_solved_to_the_tolerance():
 
 @pytest.mark.parametrize("name", own.METHODS)
 def test_the_callback_sees_every_row(name):
-    grid = own.sd_grid(8)
+    grid = own.sd_grid(8, own.final(name))
     formula = formulas.by_name(name)
     seen = []
 

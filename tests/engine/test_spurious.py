@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def largest_share(predictor, grid, name):
     x = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     levels = grid.sigma_bar[::-1]
     path[float(levels[0])] = x
-    for high, low in zip(levels[:-1], levels[1:]):
+    for high, low in pairwise(levels):
         nodes = np.geomspace(high, low, 2 + int(np.log(high / low) / 0.1))
         nodes[[0, -1]] = high, low
         x, _ = integrate(predictor, x, nodes, "rk4")

@@ -58,6 +58,7 @@ METHODS: tuple[str, ...] = (
     *(f"stable_belm({k})" for k in (2, 3, 4, 5, 6)),
     "power_fitted_belm(0.6, 5/6, 2.25, 0.85)",
     "power_fitted_belm(0.6, (1/3, 1), 1, 0.9)",
+    "corrected(stable_belm(3), 0.7, 4)",
 )
 
 

@@ -62,7 +62,7 @@ class Corrected(Formula):
             np.concatenate([main.c, c[None]]),
             np.concatenate([main.node, main.node[-1:]]),
             np.concatenate([main.position, main.position[-1:]]),
-            rows_per_step=1,
+            np.concatenate([main.index, main.index[-1:]]),
             last=k - 1,
         )
 

@@ -15,6 +15,7 @@ from vsvf.formulas.adams import adams_bashforth, adams_moulton, ddim, deis
 from vsvf.formulas.bdf import bdf
 from vsvf.formulas.bdia import bdia
 from vsvf.formulas.belm import belm
+from vsvf.formulas.choosing import recommended
 from vsvf.formulas.corrected import corrected
 from vsvf.formulas.coupled import edict, mccallum_foster
 from vsvf.formulas.dpm_solver import dpm_solver_pp
@@ -110,6 +111,7 @@ __all__ = [
     "edict",
     "mccallum_foster",
     "power_fitted_belm",
+    "recommended",
     "root_placed_belm",
     "stable_belm",
 ]

@@ -37,8 +37,7 @@ from analysis.pareto import (
 from vsvf import predictors
 from vsvf.convergence.order import exact_state
 from vsvf.convergence.problems import Problem
-from vsvf.formulas.root_placed import increments
-from vsvf.stability.search import roots_at
+from vsvf.formulas.root_placed import increments, roots_at
 
 Array = np.ndarray
 

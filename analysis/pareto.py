@@ -29,8 +29,8 @@ from vsvf import formulas, predictors
 from vsvf.convergence.order import exact_state
 from vsvf.convergence.problems import Problem
 from vsvf.formula import Formula
+from vsvf.formulas.root_placed import roots_at
 from vsvf.predictors import Predictor
-from vsvf.stability.search import roots_at
 
 Array = np.ndarray
 
@@ -124,9 +124,9 @@ def march_errors(
     grid: vsvf.Grid,
     method: str,
     starter: str = "exact",
-    only_inversion: bool = False,
+    directions: Sequence[str] = ("sampling", "inversion"),
 ) -> Errors:
-    """Errors of one method in both directions (or nan for sampling), from states of the trajectory."""
+    """Errors of one method in these directions (nan in another), from states of the trajectory."""
     formula = formula_of(method)
     exact = Problem("trajectory", "", predictor, lambda s: path[s])  # type: ignore[arg-type]
     noise, image = path[float(grid.sigma_bar[-1])], path[float(grid.sigma_bar[0])]
@@ -144,10 +144,13 @@ def march_errors(
             found = vsvf.invert(predictor, start, grid, formula, **options).x
         return (found - noise) / float(predictor.alpha(grid.sigma_bar[-1]) * grid.sigma_bar[-1])
 
-    found = [np.full(len(image), np.nan)] if only_inversion else []
-    for run in (inverted,) if only_inversion else (sampled, inverted):
+    found = []
+    for direction, run in (("sampling", sampled), ("inversion", inverted)):
+        if direction not in directions:
+            found.append(np.full(len(image), np.nan))
+            continue
         try:
-            found.append((run() ** 2).mean(dim=(1, 2, 3)).numpy())
+            found.append((run() ** 2).flatten(1).mean(dim=1).numpy())
         except vsvf.NonFiniteError:
             found.append(np.full(len(image), np.inf))
     return Errors(*found)
@@ -247,7 +250,7 @@ def late_starts(out: Path, settings: Settings) -> None:
                 errors = []
                 for node in range(3):
                     rest = vsvf.Grid(grid.sigma_bar[node:], grid.alpha[node:])
-                    errors.append(march_errors(predictor, path, rest, method, only_inversion=True).rms[1])
+                    errors.append(march_errors(predictor, path, rest, method, directions=("inversion",)).rms[1])
                 rows.append([schedule, steps, method, *errors, *grid.sigma_bar[:3].tolist()])
     header = ["schedule", "N", "method", *(f"exact from node {n}" for n in range(3)), *(f"sigma_bar_{n}" for n in range(3))]
     caption = "Inversion error on the digits network, with exact starting states from node 0, 1 or 2 on: the lowest steps make it."

@@ -18,6 +18,7 @@ from analysis.common import generator, save_figure, save_table
 from vsvf import formulas, predictors
 from vsvf.convergence.order import order
 from vsvf.formula import Formula
+from vsvf.formulas.root_placed import roots_at
 from vsvf.grid import Grid
 from vsvf.stability.bound import amplification_bound
 from vsvf.stability.grids import families
@@ -34,7 +35,7 @@ from vsvf.stability.regions import (
 )
 from vsvf.stability.report import Growth, Refinement, StabilityReport, refine, stability
 from vsvf.stability.roundoff import Roundoff, predicted_roundoff
-from vsvf.stability.search import roots_at, search
+from vsvf.stability.search import search
 
 TABLE = (
     "ddim",

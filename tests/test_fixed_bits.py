@@ -182,9 +182,10 @@ def test_no_zero_is_negative():
         seen.setdefault(float(t.reshape(-1)[0]), []).append(torch.signbit(x).tolist())
         return -1e-30 * torch.ones_like(x)
 
-    predictor, grid = Predictor(watching, Schedule.linear()), own.sd_grid(9)
+    predictor = Predictor(watching, Schedule.linear())
     for name in own.BIDIRECTIONAL:
         seen.clear()
+        grid = own.sd_grid(9, own.final(name))
         there = sample(predictor, torch.zeros(1, 3, dtype=torch.float64), grid, name, arithmetic="fixed")
         invert(predictor, there, grid, name)
         if name.startswith(("belm", "stable", "bdia")):  # one state per node: both ways look at the same ones

@@ -34,8 +34,9 @@ def test_the_inverse_plan_satisfies_the_same_relations(name):
     assert np.allclose(w[::-1], z, rtol=1e-8, atol=1e-8 * np.abs(z).max())
 
 
-@given(st.sampled_from(own.BIDIRECTIONAL), own.grids(min_steps=6, max_steps=8))
-def test_the_inverse_of_the_inverse_is_the_plan(name, grid):
+@given(st.sampled_from(own.BIDIRECTIONAL), st.data())
+def test_the_inverse_of_the_inverse_is_the_plan(name, data):
+    grid = data.draw(own.grids(min_steps=6, max_steps=8, name=name))
     plan = formulas.by_name(name).plan(grid)
     twice = plan.inverse().inverse()
     assert np.allclose(twice.a, plan.a, rtol=1e-12, atol=1e-14)
@@ -44,8 +45,9 @@ def test_the_inverse_of_the_inverse_is_the_plan(name, grid):
     assert (twice.first, twice.last) == (plan.first, plan.last)
 
 
-@given(st.sampled_from(own.METHODS), own.grids(min_steps=6, max_steps=8))
-def test_rescaling_scales_the_states_alone(name, grid):
+@given(st.sampled_from(own.METHODS), st.data())
+def test_rescaling_scales_the_states_alone(name, data):
+    grid = data.draw(own.grids(min_steps=6, max_steps=8, name=name))
     plan = formulas.by_name(name).plan(grid)
     rng = np.random.default_rng(1)
     scale = rng.uniform(0.5, 2.0, plan.rows + plan.steps)

@@ -196,9 +196,9 @@ def test_a_state_at_the_end_stays_where_it_is():
 @pytest.mark.parametrize("name", [n for n in own.METHODS if n in own.EXPLICIT])
 @pytest.mark.parametrize("stop", [0, 1, 3, 6])
 def test_the_state_stands_at_the_node_asked_for(name, stop):
-    grid = own.sd_grid(7)
+    grid = own.sd_grid(7, own.final(name))
     assert sample(own.tanh_network(), torch.ones(1, 2), grid, name, stop=stop).record.node == min(
-        stop, 8 - formulas.by_name(name).steps if name in own.MULTISTEP else 7
+        stop, 7 if name in own.COUPLED else 8 - formulas.by_name(name).steps
     )
 
 

@@ -25,8 +25,18 @@ def rk4_step(f, x, s, h):
     return x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
-STEP = {"ddim": lambda f, x, s, h: x + h * f(x, s), "heun": heun_step, "rk4": rk4_step}
-EVALUATIONS = {"ddim": 1, "heun": 2, "rk4": 4}
+def ees25_step(f, x, s, h, free=0.1):
+    """EES(2, 5; x) from its general tableau."""
+    a21 = (1 + 2 * free) / (4 * (1 - free))
+    a31, a32 = (4 * free - 1) ** 2 / (4 * (free - 1) * (1 - 4 * free**2)), (1 - free) / (1 - 4 * free**2)
+    k1 = f(x, s)
+    k2 = f(x + h * a21 * k1, s + a21 * h)
+    k3 = f(x + h * (a31 * k1 + a32 * k2), s + (a31 + a32) * h)
+    return x + h * (free * k1 + k2 / 2 + (0.5 - free) * k3)
+
+
+STEP = {"ddim": lambda f, x, s, h: x + h * f(x, s), "heun": heun_step, "rk4": rk4_step, "ees25": ees25_step}
+EVALUATIONS = {"ddim": 1, "heun": 2, "rk4": 4, "ees25": 3}
 
 
 def by_hand(f, x, positions, method, substeps=1):
@@ -41,7 +51,7 @@ def by_hand(f, x, positions, method, substeps=1):
 
 
 @pytest.mark.parametrize("substeps", [1, 3])
-@pytest.mark.parametrize("method", ["ddim", "heun", "rk4"])
+@pytest.mark.parametrize("method", ["ddim", "heun", "rk4", "ees25"])
 @pytest.mark.parametrize("up", [True, False])
 def test_integrate_takes_textbook_runge_kutta_steps(method, substeps, up, generator):
     predictor = own.tanh_network()
@@ -55,7 +65,17 @@ def test_integrate_takes_textbook_runge_kutta_steps(method, substeps, up, genera
     assert torch.allclose(found, expected * alpha_at(predictor, nodes[-1]), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("method, order", [("ddim", 1), ("heun", 2), ("rk4", 4)])
+@pytest.mark.parametrize("method, order", [("heun", 4), ("ees25", 6)])
+def test_a_step_there_and_back_returns_to_this_order(method, order):
+    problem = problems()[0]
+    x, misses = problem.exact(0.75), []
+    for h in (0.05, 0.025):
+        there, _ = integrate(problem.predictor, x, [0.75, 0.75 + h], method)
+        misses.append(float((integrate(problem.predictor, there, [0.75 + h, 0.75], method)[0] - x).abs().max()))
+    assert np.log2(misses[0] / misses[1]) == pytest.approx(order, abs=0.15)
+
+
+@pytest.mark.parametrize("method, order", [("ddim", 1), ("heun", 2), ("rk4", 4), ("ees25", 2)])
 @pytest.mark.parametrize("up", [True, False])
 def test_starters_have_their_order(method, order, up):
     problem = problems()[0]
@@ -68,7 +88,7 @@ def test_starters_have_their_order(method, order, up):
     assert starter_by_name(method).order == order
 
 
-@pytest.mark.parametrize("method, order", [("ddim", 1), ("heun", 2), ("rk4", 4)])
+@pytest.mark.parametrize("method, order", [("ddim", 1), ("heun", 2), ("rk4", 4), ("ees25", 2)])
 def test_sub_steps_reduce_the_error_as_the_order_says(method, order):
     problem = problems()[0]
     errors = []

@@ -16,7 +16,7 @@ GRID = own.sd_grid(6)
 
 def make(name="belm(2)", arithmetic="float32"):
     x = torch.linspace(-1.0, 1.0, 12, dtype=torch.float64).reshape(2, 6)
-    return sample(own.tanh_network(), x, GRID, name, arithmetic=arithmetic, starter="ddim")
+    return sample(own.tanh_network(), x, own.sd_grid(6, own.final(name)), name, arithmetic=arithmetic, starter="ddim")
 
 
 @pytest.fixture

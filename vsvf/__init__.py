@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vsvf import formulas, predictors, symbolic
+    from vsvf.convergence.examine import examine
     from vsvf.convergence.order import order
     from vsvf.engine.march import Step
     from vsvf.errors import (
@@ -58,6 +59,7 @@ _HOMES = {
     "VsvfError": "errors",
     "ZeroStabilityWarning": "errors",
     "bits": "fixed",
+    "examine": "convergence.examine",
     "integrate": "solve",
     "invert": "solve",
     "order": "convergence.order",
@@ -86,6 +88,7 @@ __all__ = [
     "VsvfError",
     "ZeroStabilityWarning",
     "bits",
+    "examine",
     "formulas",
     "integrate",
     "invert",

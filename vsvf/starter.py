@@ -69,23 +69,26 @@ TABLEAUS: dict[str, Starter] = {
     "ddim": Starter("ddim", 1, ((),), (1.0,), (0.0,)),
     "heun": Starter("heun", 2, ((), (1.0,)), (0.5, 0.5), (0.0, 1.0)),
     "rk4": Starter("rk4", 4, ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), (0.0, 0.5, 0.5, 1.0)),
+    # EES(2,5; 1/10): a step and the step back return to O(h^6). Barancikova, Shmelev & Salvi, arXiv 2605.16399 (2026)
+    "ees25": Starter("ees25", 2, ((), (1 / 3,), (-5 / 48, 15 / 16)), (1 / 10, 1 / 2, 2 / 5), (0.0, 1 / 3, 5 / 6)),
 }
 
 LOWER_ORDER = "lower_order"
 
 
 def starter_by_name(name: str | Starter) -> Starter:
-    """ "ddim" (Euler, order 1), "heun" (2) or "rk4" (4), with ":n" for n sub-steps per missing state, as in "rk4:8".
+    """ "ddim" (Euler, order 1), "heun" (2), "rk4" (4) or "ees25" (2, nearly reversible), with ":n" for n sub-steps per missing
+    state, as in "rk4:8".
 
     Raises:
         ValueError: an unknown name.
     """
     if isinstance(name, Starter):
         return name
-    match = re.fullmatch(r"(ddim|heun|rk4)(?::([1-9]\d*))?", str(name))
+    match = re.fullmatch(r"(ddim|heun|rk4|ees25)(?::([1-9]\d*))?", str(name))
     if match is None:
         raise ValueError(
-            f"starter={name!r} is not known; choose 'ddim', 'heun', 'rk4', one of these with sub-steps as in 'rk4:8', or "
+            f"starter={name!r} is not known; choose 'ddim', 'heun', 'rk4', 'ees25', one of these with sub-steps as in 'rk4:8', or "
             "'lower_order' for families that start themselves"
         )
     base = TABLEAUS[match[1]]

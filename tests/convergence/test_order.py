@@ -42,6 +42,9 @@ ORDERS = {
     "stable_belm(4)": 4,
     "stable_belm(5)": 4,
     "stable_belm(6)": 6,
+    "power_fitted_belm(0.6, 5/6, 2.25, 0.85)": 2,
+    "power_fitted_belm(0.6, (1/3, 1), 1, 0.9)": 4,
+    "corrected(stable_belm(3), 0.7, 4)": 2,
 }
 BOTH_WAYS = (
     "belm(2)",
@@ -49,6 +52,9 @@ BOTH_WAYS = (
     "root_placed_belm((-1,),0)",
     "mccallum_foster(1)",
     *(f"stable_belm({k})" for k in range(2, 7)),
+    "power_fitted_belm(0.6, 5/6, 2.25, 0.85)",
+    "power_fitted_belm(0.6, (1/3, 1), 1, 0.9)",
+    "corrected(stable_belm(3), 0.7, 4)",
 )
 
 

@@ -85,7 +85,7 @@ def test_bdf_is_inverted_explicitly(name, generator):
 @given(st.sampled_from(own.METHODS), st.data())
 def test_a_constant_slope_is_integrated_exactly_by_sampling(name, data):
     formula = formulas.by_name(name)
-    grid = data.draw(own.grids(min_steps=formula.steps, max_steps=formula.steps + 6))
+    grid = data.draw(own.grids(min_steps=formula.steps, max_steps=formula.steps + 6, name=name))
     one = from_ode(lambda x, s: torch.ones_like(x))
     top, bottom = grid.sigma_bar[[-1, 0]]
     out = sample(one, torch.full((2, 3), top, dtype=torch.float64), grid, formula)
@@ -97,7 +97,7 @@ def test_a_constant_slope_is_integrated_exactly_by_sampling(name, data):
 @given(st.sampled_from([n for n in own.METHODS if n in own.BACKWARD_EXPLICIT or n in ("ddim", "adams_moulton(1)")]), st.data())
 def test_a_constant_slope_is_integrated_exactly_by_inversion(name, data):
     formula = formulas.by_name(name)
-    grid = data.draw(own.grids(min_steps=formula.steps, max_steps=formula.steps + 6))
+    grid = data.draw(own.grids(min_steps=formula.steps, max_steps=formula.steps + 6, name=name))
     one = from_ode(lambda x, s: torch.ones_like(x))
     bottom, top = grid.sigma_bar[[0, -1]]
     back = invert(one, torch.full((2, 3), bottom, dtype=torch.float64), grid, formula)
@@ -124,7 +124,7 @@ def companion_growth(plan, slope=0.0):
 @pytest.mark.parametrize("name", [n for n in own.EXPLICIT if n in own.MULTISTEP])
 @pytest.mark.parametrize("steps", [6, 11])
 def test_an_explicit_method_evaluates_once_per_step(name, steps):
-    grid = own.ddpm_grid(steps)
+    grid = own.ddpm_grid(steps, own.final(name))
     recorder = Recorder(schedule=Schedule.linear())
     out = sample(recorder, torch.zeros(1, 2, dtype=torch.float64) + 0.1, grid, name)
     assert out.nfe == steps
@@ -133,7 +133,7 @@ def test_an_explicit_method_evaluates_once_per_step(name, steps):
 
 @pytest.mark.parametrize("name", [n for n in own.BIDIRECTIONAL if n in own.MULTISTEP])
 def test_the_way_back_from_a_state_evaluates_the_inner_nodes(name):
-    grid = own.ddpm_grid(12)
+    grid = own.ddpm_grid(12, own.final(name))
     out = sample(own.tanh_network(), torch.full((1, 2), 0.1, dtype=torch.float64), grid, name)
     recorder = Recorder(schedule=Schedule.linear())
     back = invert(recorder, out, grid, name)
@@ -143,7 +143,7 @@ def test_the_way_back_from_a_state_evaluates_the_inner_nodes(name):
 
 @pytest.mark.parametrize("name", [n for n in own.BIDIRECTIONAL if n in own.MULTISTEP])
 def test_inverting_an_image_evaluates_once_per_step(name):
-    grid = own.ddpm_grid(12)
+    grid = own.ddpm_grid(12, own.final(name))
     recorder = Recorder(schedule=Schedule.linear())
     assert invert(recorder, torch.full((1, 2), 0.1, dtype=torch.float64), grid, name).nfe == 12
     assert sorted(recorder.levels) == grid.sigma_bar[:-1].tolist()
@@ -160,7 +160,7 @@ def test_coupled_methods_evaluate_twice_per_step_both_ways(name):
 
 @pytest.mark.parametrize("name", own.EXPLICIT)
 def test_no_state_is_evaluated_twice(name):
-    grid = own.sd_grid(9)
+    grid = own.sd_grid(9, own.final(name))
     recorder = Recorder(schedule=Schedule.scaled_linear())
     x = torch.linspace(-1.0, 1.0, 4, dtype=torch.float64)[None]
     out = sample(recorder, x, grid, name, starter="rk4")
@@ -171,8 +171,8 @@ def test_no_state_is_evaluated_twice(name):
 @pytest.mark.parametrize("name", [n for n in own.EXPLICIT if "mccallum" not in n])
 def test_the_final_state_is_not_evaluated(name):
     recorder = Recorder(schedule=Schedule.scaled_linear())
-    sample(recorder, torch.full((1, 2), 0.1, dtype=torch.float64), own.sd_grid(9), name)
-    assert 0.0 not in recorder.levels
+    sample(recorder, torch.full((1, 2), 0.1, dtype=torch.float64), own.sd_grid(9, own.final(name)), name)
+    assert own.sd_grid(9, own.final(name)).sigma_bar[0] not in recorder.levels
 
 
 def test_every_row_of_an_implicit_method_counts_its_iterations():
@@ -324,7 +324,7 @@ def test_implicit_rows_are_solved_to_the_tolerance():
 
 @pytest.mark.parametrize("name", own.METHODS)
 def test_the_callback_sees_every_row(name):
-    grid = own.sd_grid(8)
+    grid = own.sd_grid(8, own.final(name))
     formula = formulas.by_name(name)
     seen = []
 

@@ -111,6 +111,7 @@ EXACT_DEGREE = {
     "root_placed_belm((-1,),0)": 1,
     **{f"stable_belm({k})": k - 1 for k in (2, 4, 5, 6)},
     "stable_belm(3)": 1,  # and for the integral of sigma_bar^(1/3)
+    **{name: 1 for name in own.POSITIVE},
     **{name: 1 for name in ("deis(2)", "deis(3)", "dpm_solver_pp(2)", "dpm_solver_pp(3)", "dpm_solver_pp(3, True)")},
 }
 
@@ -119,7 +120,7 @@ EXACT_DEGREE = {
 @given(st.sampled_from(own.MULTISTEP), st.data())
 def test_every_row_satisfies_the_order_conditions(name, data):
     formula = formulas.by_name(name)
-    grid = data.draw(own.grids(min_steps=formula.steps, max_steps=formula.steps + 3))
+    grid = data.draw(own.grids(min_steps=formula.steps, max_steps=formula.steps + 3, name=name))
     plan = formula.plan(grid)
     for m in range(plan.rows):
         window = grid.sigma_bar[grid.steps - formula.steps - m :][: formula.steps + 1]
@@ -135,7 +136,7 @@ def test_every_multistep_method_has_a_known_degree():
 @given(st.sampled_from(own.MULTISTEP), st.data())
 def test_windows_at_once_equal_one_by_one(name, data):
     formula = formulas.by_name(name)
-    grid = data.draw(own.grids(min_steps=formula.steps + 1))
+    grid = data.draw(own.grids(min_steps=formula.steps + 1, name=name))
     nodes = np.lib.stride_tricks.sliding_window_view(grid.sigma_bar, formula.steps + 1)
     alpha = np.lib.stride_tricks.sliding_window_view(grid.alpha, formula.steps + 1)
     a, c = formula.weights(nodes, alpha)
@@ -151,7 +152,7 @@ def test_windows_at_once_equal_one_by_one(name, data):
 @given(st.sampled_from(own.MULTISTEP), st.data())
 def test_b_times_the_step_is_c(name, data):
     formula = formulas.by_name(name)
-    grid = data.draw(own.grids(min_steps=formula.steps, max_steps=formula.steps))
+    grid = data.draw(own.grids(min_steps=formula.steps, max_steps=formula.steps, name=name))
     s = grid.sigma_bar
     a, b = formula.coefficients(s)
     weights_a, c = formula.weights(s)

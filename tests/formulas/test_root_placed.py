@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from vsvf import formulas
 from vsvf.formula import LinearMultistep
+from vsvf.formulas.root_placed import roots_at
 from vsvf.grid import Grid
 from vsvf.schedule import Schedule
 from vsvf.stability.growth import homogeneous_rows
-from vsvf.stability.search import roots_at
 
 MEMBERS = {  # angles, exponent, mode_rho, slope_rho
     "midpoint": ((1.0,), 0.0, 1.0, 1),

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vsvf.formulas import root_placed_belm
+from vsvf.formulas.root_placed import roots_at
 from vsvf.grid import Grid
 from vsvf.stability.bound import amplification_bound, mode_constant
 from vsvf.stability.grids import GridFamily, families, random_smooth
 from vsvf.stability.growth import log_amplification
-from vsvf.stability.search import roots_at
 
 MEMBERS = [  # angles, exponent, mode_rho
     ((1.0,), 2.0, 1.0),

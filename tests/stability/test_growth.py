@@ -8,8 +8,9 @@ import pytest
 from vsvf import formulas
 from vsvf.grid import Grid
 from vsvf.plan import Plan
+from vsvf.schedule import Schedule
 from vsvf.stability.grids import families, random_smooth
-from vsvf.stability.growth import homogeneous_rows, log_amplification, log_mode_growth, log_volume, response
+from vsvf.stability.growth import homogeneous_rows, log_amplification, log_mode_growth, log_volume, power_rows, response
 
 
 def companions(rows: np.ndarray) -> list[np.ndarray]:
@@ -108,3 +109,57 @@ def test_homogeneous_rows_reproduce_a_linear_march() -> None:
         np.testing.assert_allclose(z_new, plan.a[0] @ [z_mid, z_old] + plan.c[0] @ eps, rtol=1e-14)
     with pytest.raises(ValueError, match="slope"):
         homogeneous_rows(plan, np.ones(3))
+
+
+# ---- z = x_bar / sigma_bar^p with its slope frozen
+
+POWER_FITTED = {"power_fitted_belm(0.6, 5/6, 2.25, 0.85)": 0.6, "power_fitted_belm(0.6, (1/3, 1), 1, 0.9)": 0.6}
+
+
+@pytest.mark.parametrize("name", POWER_FITTED)
+def test_the_modes_of_z_are_those_that_were_placed(name: str) -> None:
+    p = POWER_FITTED[name]
+    formula, grid = formulas.by_name(name), random_smooth(3)(40)
+    rows = power_rows(formula.plan(grid), p)
+    assert np.allclose(rows.sum(axis=1), 1.0, rtol=0.0, atol=1e-10)  # constants
+    gamma, beta = (2.25, 0.85) if formula.steps == 3 else (1.0, 0.9)
+    s = grid.sigma_bar[::-1]
+    weight = np.log(s[:-1] / s[1:]) ** gamma * (s[:-1] * s[1:]) ** ((beta - p) / 2)
+    for angle in (5 / 6,) if formula.steps == 3 else (1 / 3, 1.0):
+        z = np.concatenate([[0.0], np.cumsum(np.exp(1j * np.pi * angle * np.arange(len(weight))) * weight)])
+        windows = np.lib.stride_tricks.sliding_window_view(z, formula.steps)[:-1, ::-1]
+        np.testing.assert_allclose(np.sum(rows * windows, axis=1), z[formula.steps :], rtol=0.0, atol=1e-9 * np.abs(z).max())
+
+
+@pytest.mark.parametrize("name", POWER_FITTED)
+@pytest.mark.parametrize("schedule", ["linear", "scaled_linear"])
+def test_z_is_stable_both_ways_as_grids_are_refined(name: str, schedule: str) -> None:
+    worst = []
+    for steps in (100, 400):
+        grid = Grid.from_schedule(getattr(Schedule, schedule)(), steps, "log_snr", "smallest")
+        plan = formulas.by_name(name).plan(grid)
+        worst.append([log_amplification(power_rows(way, POWER_FITTED[name])) for way in (plan, plan.inverse())])
+    growth = np.exp(np.array(worst[1]) - np.array(worst[0]))
+    assert np.all(growth < 1.3)  # four times as many steps: bounded, up to what is left of the coarser grid
+
+
+def test_rows_for_z_reproduce_a_march() -> None:
+    """r = 0 everywhere: z is what the homogeneous rows make of it, x_bar what the plan makes of eps_bar = p x_bar / sigma_bar."""
+    p, grid = 0.7, random_smooth(2)(12)
+    for name in ("belm(2)", "stable_belm(3)", "bdf(2)"):
+        plan = formulas.by_name(name).plan(grid)
+        rows, k = power_rows(plan, p), plan.steps
+        z = list(np.random.default_rng(1).normal(size=k))
+        x = [value * s**p for value, s in zip(z, plan.node)]
+        for m in range(plan.rows):
+            z.append(sum(rows[m, j - 1] * z[m + k - j] for j in range(1, k + 1)))
+            known = sum((plan.a[m, j - 1] + plan.c[m, j] * p / plan.node[m + k - j]) * x[m + k - j] for j in range(1, k + 1))
+            x.append(known / (1.0 - plan.c[m, 0] * p / plan.node[m + k]))
+        np.testing.assert_allclose(np.array(z) * plan.node**p, x, rtol=1e-9)
+
+
+def test_z_needs_positive_nodes() -> None:
+    with pytest.raises(ValueError, match="sigma_bar > 0"):
+        power_rows(formulas.belm(2).plan(Grid.from_sigma_bar([0.0, 1.0, 2.0, 3.0])), 0.5)
+    with pytest.raises(ValueError, match="slopes taken there"):
+        power_rows(formulas.edict(0.9).plan(Grid.from_sigma_bar([0.5, 1.0, 2.0])), 0.5)

@@ -7,6 +7,7 @@ import pytest
 import sympy as sp
 
 from vsvf import formulas
+from vsvf.formulas.root_placed import roots_at
 from vsvf.stability.regions import (
     boundary_locus,
     geometric_threshold,
@@ -20,7 +21,6 @@ from vsvf.stability.regions import (
     step_matrix,
     weak_instability,
 )
-from vsvf.stability.search import roots_at
 
 
 @pytest.mark.parametrize("k, largest", [(3, 9.899), (4, 27.96), (5, 56.5)])

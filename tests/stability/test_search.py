@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from vsvf import formulas
-from vsvf.formulas.root_placed import STABLE
-from vsvf.stability.search import TASKS, grids_of, roots_at, score, search
+from vsvf.formulas.root_placed import STABLE, roots_at
+from vsvf.stability.search import TASKS, grids_of, score, search
 
 
 @pytest.mark.parametrize("k", [2, 3, 4, 5, 6])

@@ -17,7 +17,8 @@ from vsvf.grid import Grid
 from vsvf.symbolic import symbols
 from vsvf.symbolic.symbols import code_name
 
-ROWS = [name for name in formulas.METHODS if isinstance(formulas.by_name(name), LinearMultistep)]
+IN_Z = [name for name in formulas.METHODS if name.split("(")[0] in ("power_fitted_belm", "corrected")]
+ROWS = [name for name in formulas.METHODS if isinstance(formulas.by_name(name), LinearMultistep) and name not in IN_Z]
 COUPLED = [name for name in formulas.METHODS if isinstance(formulas.by_name(name), Coupled)]
 
 
@@ -27,7 +28,7 @@ def generated(name: str) -> LinearMultistep:
 
 
 def test_every_named_method_is_covered() -> None:
-    assert len(ROWS) + len(COUPLED) == len(formulas.METHODS)
+    assert len(ROWS) + len(COUPLED) + len(IN_Z) == len(formulas.METHODS)
     assert len(ROWS) >= 19 and len(COUPLED) >= 2
 
 

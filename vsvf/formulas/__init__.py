@@ -15,8 +15,11 @@ from vsvf.formulas.adams import adams_bashforth, adams_moulton, ddim, deis
 from vsvf.formulas.bdf import bdf
 from vsvf.formulas.bdia import bdia
 from vsvf.formulas.belm import belm
+from vsvf.formulas.choosing import recommended
+from vsvf.formulas.corrected import corrected
 from vsvf.formulas.coupled import edict, mccallum_foster
 from vsvf.formulas.dpm_solver import dpm_solver_pp
+from vsvf.formulas.power_fitted import power_fitted_belm
 from vsvf.formulas.root_placed import root_placed_belm, stable_belm
 
 CONSTRUCTORS: dict[str, Callable[..., Formula]] = {
@@ -32,6 +35,8 @@ CONSTRUCTORS: dict[str, Callable[..., Formula]] = {
     "mccallum_foster": mccallum_foster,
     "root_placed_belm": root_placed_belm,
     "stable_belm": stable_belm,
+    "power_fitted_belm": power_fitted_belm,
+    "corrected": corrected,
 }
 
 METHODS: tuple[str, ...] = (
@@ -52,23 +57,38 @@ METHODS: tuple[str, ...] = (
     "mccallum_foster(0.999)",
     "root_placed_belm((-1,),0)",
     *(f"stable_belm({k})" for k in (2, 3, 4, 5, 6)),
+    "power_fitted_belm(0.6, 5/6, 2.25, 0.85)",
+    "power_fitted_belm(0.6, (1/3, 1), 1, 0.9)",
+    "corrected(stable_belm(3), 0.7, 4)",
 )
 
 
 def by_name(name: str) -> Formula:
-    """The formula of a name such as "ddim", "belm(2)", "bdia(0.5)"; a bare family name takes the family's default.
+    """The formula of a name such as "ddim", "belm(2)", "corrected(stable_belm(3), 0.7, 4)"; a bare family name takes its default.
 
     Raises:
         ValueError: an unknown family, or arguments that the family refuses.
     """
     family, text = names.split(name, CONSTRUCTORS)
-    arguments = names.numbers(text, name)
+    return _build(names.Call(family, names.arguments(text, name)), name)
+
+
+def _build(call: names.Call, name: object) -> Formula:
+    if call.family not in CONSTRUCTORS:
+        raise ValueError(
+            f"formula {str(name)[:80]!r}: {call.family!r} is neither a number nor a formula; formulas are {', '.join(CONSTRUCTORS)}"
+        )
+    make = CONSTRUCTORS[call.family]
+    arguments = [_build(value, name) if isinstance(value, names.Call) else value for value in call.arguments]
+    signature = inspect.signature(make, eval_str=False)
     try:
-        return CONSTRUCTORS[family](*arguments)
+        signature.bind(*arguments)
+        return make(*arguments)
     except TypeError:
-        signature = inspect.signature(CONSTRUCTORS[family], eval_str=False)
         wanted = ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default}" for p in signature.parameters.values())
-        raise ValueError(f"formula {name!r} does not fit {family}({wanted}): write for instance {_example(family)!r}") from None
+        raise ValueError(
+            f"formula {name!r} does not fit {call.family}({wanted}): write for instance {_example(call.family)!r}"
+        ) from None
 
 
 def _example(family: str) -> str:
@@ -84,11 +104,14 @@ __all__ = [
     "bdia",
     "belm",
     "by_name",
+    "corrected",
     "ddim",
     "deis",
     "dpm_solver_pp",
     "edict",
     "mccallum_foster",
+    "power_fitted_belm",
+    "recommended",
     "root_placed_belm",
     "stable_belm",
 ]

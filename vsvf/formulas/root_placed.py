@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,7 +89,7 @@ def stable_belm(k: int) -> LinearMultistep:
     """
     k = whole_number("k", k, 2, 6)
     angles, exponent, slope_rho = STABLE[k]
-    zeta = _check_roots([z for angle in angles for z in _on_circle(angle)])
+    zeta = _check_roots(roots_at(angles))
     return _build(f"stable_belm({k})", zeta, exponent, 1.0, slope_rho, k - k % 2, "root placement, docs/stability.md")
 
 
@@ -103,12 +103,13 @@ def increments(nodes: Array, rho: float) -> Array:
         return -(upper ** (1.0 / rho)) * np.expm1(np.log1p(-h / upper) / rho)
 
 
-def _on_circle(angle: float) -> list[complex]:
-    """The root at `angle` (in units of pi) and its conjugate; one root for angle 1."""
-    if angle == 1.0:
-        return [-1.0 + 0.0j]
-    z = complex(np.exp(1j * np.pi * angle))
-    return [z, z.conjugate()]
+def roots_at(angles: Iterable[float], modulus: float = 1.0) -> Array:
+    """The roots at +- angle (in units of pi), one real root for angle 1."""
+    roots: list[complex] = []
+    for angle in angles:
+        z = modulus * complex(np.exp(1j * np.pi * angle))
+        roots += [complex(-modulus)] if angle == 1.0 else [z, z.conjugate()]
+    return np.array(roots)
 
 
 def _build(name: str, zeta: Array, exponent: float, mode_rho: float, slope_rho: int, order: int, source: str) -> LinearMultistep:

@@ -38,6 +38,23 @@ def homogeneous_rows(plan: Plan, slope: Array | None = None) -> Array:
     return (plan.a.reshape(*plan.a.shape, *problems) + feedback[:, 1:]) / (1.0 - feedback[:, :1])
 
 
+def power_rows(plan: Plan, p: float) -> Array:
+    """The rows for z = x_bar / sigma_bar^p when the slope of z, r = (eps_bar - p x_bar / sigma_bar) / sigma_bar^p, does not react.
+
+    With eps_bar = r sigma_bar^p + p x_bar / sigma_bar a row is one for z and r; this is its homogeneous part, (M, K), the recursion
+    that power-fitted formulas keep bounded. (p = 0 gives `plan.a`.)
+
+    Raises:
+        ValueError: a node at sigma_bar = 0, or slopes that are taken at another sigma_bar than their states stand at.
+    """
+    if np.any(plan.node <= 0.0) or not np.array_equal(plan.node, plan.position):
+        raise ValueError(f"{plan.name}: z = x_bar / sigma_bar^p needs states at sigma_bar > 0 with their slopes taken there")
+    rows = homogeneous_rows(plan, p / plan.node)
+    index = np.arange(plan.rows)[:, None] + plan.steps - np.arange(plan.steps + 1)[None, :]
+    scale = plan.node[index] ** p
+    return rows * scale[:, 1:] / scale[:, :1]
+
+
 def log_amplification(rows: Array) -> float:
     """log K, K = max over windows n <= m of || C_m … C_n ||_inf (at least 1, the empty product).
 

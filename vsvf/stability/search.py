@@ -8,7 +8,7 @@ sampling, which is how far weak instability lets a perturbation grow.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from vsvf.formula import Formula, LinearMultistep
 from vsvf.formulas.belm import belm
-from vsvf.formulas.root_placed import root_placed_belm
+from vsvf.formulas.root_placed import root_placed_belm, roots_at
 from vsvf.grid import Grid
 from vsvf.schedule import Schedule
 from vsvf.stability.gaussian import truncation_errors
@@ -89,15 +89,6 @@ class Member:
     @property
     def formula(self) -> LinearMultistep:
         return root_placed_belm(roots_at(self.angles), self.exponent, slope_rho=self.slope_rho)
-
-
-def roots_at(angles: Iterable[float], modulus: float = 1.0) -> Array:
-    """The roots at +- angle (in units of pi), one real root for angle 1."""
-    roots: list[complex] = []
-    for angle in angles:
-        z = modulus * complex(np.exp(1j * np.pi * angle))
-        roots += [complex(-modulus)] if angle == 1.0 else [z, z.conjugate()]
-    return np.array(roots)
 
 
 def grids_of(task: Task) -> list[Grid]:

@@ -22,11 +22,16 @@ def known(name: str) -> Derivation:
     expanded. EDICT and McCallum-Foster couple two states: see `coupled_error`.
 
     Raises:
-        ValueError: an unknown name, a coupled method, or a root-placed formula whose modes are not in sigma_bar itself.
+        ValueError: an unknown name, a coupled method, a formula derived in another variable, or a root-placed formula whose modes
+            are not in sigma_bar itself.
     """
     family, text = names.split(name, formulas.CONSTRUCTORS)
     if family in ("edict", "mccallum_foster"):
         raise ValueError(f"{name} couples two states and is not one row of (12); see symbolic.coupled_error({family!r})")
+    if family in ("power_fitted_belm", "corrected"):
+        raise ValueError(
+            f"{name} is derived in z = x_bar/sigma_bar^p: see symbolic.patterns.power_fitted and symbolic.patterns.corrector"
+        )
     if family not in ("dpm_solver_pp", "root_placed_belm", "bdia"):
         return derive(patterns.by_name(name))
     arguments = names.numbers(text, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sympy import Add, Dummy, Expr, Integer, Poly, Rational, cos, factorial, log, pi
+from sympy import Add, Dummy, Expr, Integer, Poly, Rational, Symbol, cos, factorial, log, pi
 
 from vsvf.formulas.names import numbers, split
 from vsvf.symbolic import symbols
@@ -111,6 +111,37 @@ def gaussian(k: int = 2) -> Pattern:
         raise ValueError(f"k must be 2 for the Gaussian pattern (three functions, three unknowns), got {k!r}")
     basis = ("1", "sigma_bar", "sqrt(sigma_bar**2 + c**2)")
     return Pattern(2, ("a1", "a2", "b1"), basis=basis, name="gaussian")
+
+
+def power_fitted(k: int = 3, p: Any = "p") -> Pattern:
+    """A row for z = x_bar / sigma_bar^p and its slope r = dz/d sigma_bar, bidirectionally explicit, with given a_2 … a_k (the
+    parameters w2 … wk) and exact where x_bar is sigma_bar^p, 1, sigma_bar, sigma_bar^{3/2}, … (k functions).
+
+    In x_bar it reads a_j = (s_0/s_j)^p (w_j - p c_j / s_j), c_j = (s_0/s_j)^p times this row's. Source:
+    `vsvf.formulas.power_fitted_belm`, where they place the roots and are called alpha_j.
+    """
+    k = _steps(k, 3, "power-fitted formulas have at least two slopes", largest=6)
+    fixed = {f"a{j}": f"w{j}" for j in range(2, k + 1)}
+    return Pattern(k, ("a1", *(f"b{j}" for j in range(1, k))), fixed, basis=_powers(k, p), name=f"power-fitted, {k} steps, in z")
+
+
+def corrector(k: int = 3, p: Any = "p") -> Pattern:
+    """The corrector row of `vsvf.formulas.corrected` after a k-step formula, for z = x_bar / sigma_bar^p: k-1 states above s_0,
+    slopes at s_0 and at all of these but the oldest, a_{k-1} = M and a_{k-2} = 1 - M, exact on the k functions of `power_fitted`.
+
+    The slope at s_0 makes it look implicit; the march puts the state before the correction there.
+    """
+    k = _steps(k, 3, "with two states there is no free a", largest=6)
+    fixed = {f"a{k - 1}": "M"}
+    unknown = (f"a{k - 2}", *(f"b{j}" for j in range(k - 1)))
+    return Pattern(k - 1, unknown, fixed, basis=_powers(k, p), name=f"corrector, {k} states, in z")
+
+
+def _powers(k: int, p: Any) -> tuple[Expr, ...]:
+    """1 and sigma_bar^{q-p} for the k - 1 exponents q = 0, 1, 3/2, …"""
+    exponent = expression(p, {"p": Symbol("p", positive=True)}, "p")
+    powers = [Integer(0), *(1 + Rational(n, 2) for n in range(k - 2))]
+    return (Integer(1), *(SIGMA_BAR ** (q - exponent) for q in powers))
 
 
 PATTERNS: dict[str, Callable[..., Pattern]] = {

@@ -1,0 +1,38 @@
+"""The recommendation: it compiles on every grid it is asked about, in the way that the page says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vsvf import Grid, Schedule, formulas
+from vsvf.formulas import recommended
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "karras", "log_snr", "sigma_bar"])
+@pytest.mark.parametrize("final", ["zero", "smallest"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 50, 200])
+def test_it_compiles_where_it_is_recommended(spacing, final, steps):
+    for schedule in (Schedule.linear(), Schedule.scaled_linear()):
+        grid = Grid.from_schedule(schedule, steps, spacing, final)
+        for kind in ("epsilon", "sample", "v"):
+            for direction in ("sampling", "inversion", "both"):
+                plan = recommended(grid, kind, direction).plan(grid)
+                assert plan.bidirectionally_explicit or steps == 1
+
+
+def test_what_it_says():
+    def name(spacing, final="smallest", **options):
+        return recommended(Grid.from_schedule(Schedule.linear(), 50, spacing, final), **options).name
+
+    assert name("leading") == "corrected(stable_belm(3),0.7,4)"
+    assert name("leading", direction="inversion") == "stable_belm(3)"
+    assert name("leading", "zero") == "stable_belm(3)"
+    assert name("log_snr") == formulas.power_fitted_belm(0.7, 7 / 8, 2.0, 0.75).name
+    assert name("karras", kind="sample") == formulas.power_fitted_belm(0.6, 5 / 6, 2.25, 0.85).name
+
+
+@pytest.mark.parametrize(("option", "message"), [({"kind": "noise"}, "kind='noise'"), ({"direction": "up"}, "direction='up'")])
+def test_unknown_wishes_are_refused(option, message):
+    with pytest.raises(ValueError, match=message):
+        recommended(Grid.from_sigma_bar(np.linspace(0.1, 1.0, 9)), **option)

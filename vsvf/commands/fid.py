@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=positive, default=50, metavar="B", help="pictures at once (default 50)")
     parser.add_argument("--starter", default="ddim", metavar="NAME", help="ddim, heun, rk4 (default ddim)")
     parser.add_argument("--arithmetic", default="float32", metavar="NAME", help="the solver's numbers (default float32)")
-    parser.add_argument("--features", metavar="NAME", help="digits, or inception:FILE (default: those of the model)")
+    parser.add_argument("--features", metavar="NAME", help="digits, scenes, or inception:FILE (default: those of the model)")
     parser.add_argument(
         "--reference",
         metavar="FOLDER|FILE",

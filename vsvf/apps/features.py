@@ -77,7 +77,7 @@ def scenes_features(device: str | torch.device = "cpu") -> Features:
 
 
 def inception_features(weights: str | os.PathLike[str], device: str | torch.device = "cpu") -> Features:
-    """The 2048 features of FID's Inception network, from a local file of its weights (pt_inception-2015-12-05-6726825d.pth).
+    """The 2048 features of FID's Inception network, from a local file of its weights (weights-inception-2015-12-05-6726825d.pth).
 
     Raises:
         FileNotFoundError: no such file. ImportError: torch-fidelity, or torchvision that it needs, cannot be imported.

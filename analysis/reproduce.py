@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vsvf.apps.models import MODELS
+from vsvf.apps.models import embedded
 from vsvf.cli import main as command
 from vsvf.files import write_atomically
 
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.reproduce", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results/reproduce"), help="folder of the runs and of reproduce.md")
     parser.add_argument("--full", action="store_true", help="all pictures and steps: hours")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=embedded(), default=embedded())
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     size = FULL if args.full else QUICK

@@ -4,7 +4,7 @@ from analysis.reproduce import Size, experiments, main, page
 def test_every_experiment_is_run_once_and_put_on_one_page(tmp_path, monkeypatch, capsys):
     from analysis import reproduce
 
-    small = Size(1, (3,), 20, (2,), 3, 2)
+    small = Size(1, (4,), 20, (4,), 4, 2)
     monkeypatch.setattr(reproduce, "QUICK", small)
     assert main(["--out", str(tmp_path), "--models", "digits"]) == 0
     text = (tmp_path / "quick" / "reproduce.md").read_text()

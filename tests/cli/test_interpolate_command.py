@@ -32,4 +32,4 @@ def test_bad_input_is_one_clear_line(fails):
     fails(2, "at least 2", "interpolate", "own:0", "own:1", "--frames", 1)
     fails(1, "no such file", "interpolate", "own:0", "missing.png")
     fails(2, "not --captions", "interpolate", "own:0", "own:1", "--captions", "x.json")
-    fails(1, "cannot be inverted", "interpolate", "own:0", "own:1", "--formula", "bdia(0)", *SMALL)
+    fails(1, "not known", "interpolate", "own:0", "own:1", "--formula", "nonsense", *SMALL)

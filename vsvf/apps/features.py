@@ -62,8 +62,22 @@ def digits_features(device: str | torch.device = "cpu") -> Features:
     return Features(name, lambda x: network.maps(x.to(device, torch.float32)).mean(dim=(2, 3)))
 
 
+def scenes_features(device: str | torch.device = "cpu") -> Features:
+    """The scenes judge's last maps of the whole picture, averaged: 48 numbers."""
+    from vsvf.scenes.judge import ASSET, load_judge
+
+    judge = load_judge().to(device)
+    weights = (resources.files("vsvf") / "assets" / ASSET).read_bytes()
+    name = f"scenes-judge {hashlib.sha256(weights).hexdigest()[:16]}"
+
+    def extract(x: torch.Tensor) -> torch.Tensor:
+        return judge.whole(torch.nn.functional.pixel_unshuffle(x.to(device, torch.float32), 2)).mean(dim=(2, 3))
+
+    return Features(name, extract)
+
+
 def inception_features(weights: str | os.PathLike[str], device: str | torch.device = "cpu") -> Features:
-    """The 2048 features of FID's Inception network, from a local file of its weights (pt_inception-2015-12-05-6726825d.pth).
+    """The 2048 features of FID's Inception network, from a local file of its weights (weights-inception-2015-12-05-6726825d.pth).
 
     Raises:
         FileNotFoundError: no such file. ImportError: torch-fidelity, or torchvision that it needs, cannot be imported.
@@ -88,14 +102,14 @@ def inception_features(weights: str | os.PathLike[str], device: str | torch.devi
 
 
 def features_by_name(name: str, device: str | torch.device = "cpu") -> Features:
-    """ "digits", or "inception:FILE" with a local file of weights.
+    """ "digits", "scenes", or "inception:FILE" with a local file of weights.
 
     Raises:
         ValueError: an unknown name.
     """
-    if name == "digits":
-        return digits_features(device)
+    if name in ("digits", "scenes"):
+        return digits_features(device) if name == "digits" else scenes_features(device)
     kind, _, path = name.partition(":")
     if kind == "inception" and path:
         return inception_features(path, device)
-    raise ValueError(f"features={name!r} is not known; choose digits, or inception:FILE with a local file of its weights")
+    raise ValueError(f"features={name!r} is not known; choose digits, scenes, or inception:FILE with a local file of its weights")

@@ -75,7 +75,13 @@ def _latent(root: Path, dtype: torch.dtype, device: str | torch.device) -> Model
 
     try:
         pipe = StableDiffusionPipeline.from_pretrained(
-            str(root), local_files_only=True, use_safetensors=True, torch_dtype=dtype, safety_checker=None
+            str(root),
+            local_files_only=True,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
+            torch_dtype=dtype,
+            safety_checker=None,
+            requires_safety_checker=False,
         )
     except (OSError, RuntimeError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"the pipeline in {root} cannot be loaded: {' '.join(str(error).split())}") from error

@@ -107,7 +107,21 @@ def digits(dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu
     )
 
 
-MODELS = {"digits": digits}
+def scenes(dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Model:
+    """The embedded text-to-image model (`vsvf.apps.scenes_model`)."""
+    from vsvf.apps.scenes_model import scenes_model
+
+    return scenes_model(dtype, device)
+
+
+MODELS = {"digits": digits, "scenes": scenes}
+
+
+def embedded() -> list[str]:
+    """The models whose weights are in the package."""
+    assets = resources.files("vsvf") / "assets"
+    places = {"digits": "digits.safetensors", "scenes": "scenes"}
+    return [name for name, place in places.items() if (assets / place).is_file() or (assets / place).is_dir()]
 
 
 def model_by_name(name: str, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Model:

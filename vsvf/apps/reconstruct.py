@@ -13,6 +13,7 @@ and both ways back are the same.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -86,7 +87,7 @@ def _marches(
 ) -> dict[str, tuple[torch.Tensor, int, int]]:
     """The latents at the end of each way, and the evaluations up and down."""
     lost = torch.full_like(x, torch.nan)
-    options = {"starter": starter, "arithmetic": arithmetic, "warn": False}
+    options: dict[str, Any] = {"starter": starter, "arithmetic": arithmetic, "warn": False}
     ways = dict.fromkeys(MODES, (lost, 0, 0))
     turn: torch.Tensor | None = None
     try:

@@ -40,7 +40,7 @@ EXAMPLES = f"""\
 examples:
   vsvf fid --formula ddim 'belm(2)' --steps 10 20 --count 500              digits, with the classifier's features
   torchrun --nproc-per-node 2 -m vsvf fid --count 5000 --out run           two processes, the same pictures
-  vsvf fid --features inception:pt_inception.pth --reference cifar10/      FID, from local files
+  vsvf fid --features inception:weights-inception-2015-12-05-6726825d.pth --reference cifar10/      FID, from local files
 
 what it writes into its folder:
   FORMULA-STEPS/000000.png …   one picture per seed, rounded to 8 bits
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=positive, default=50, metavar="B", help="pictures at once (default 50)")
     parser.add_argument("--starter", default="ddim", metavar="NAME", help="ddim, heun, rk4 (default ddim)")
     parser.add_argument("--arithmetic", default="float32", metavar="NAME", help="the solver's numbers (default float32)")
-    parser.add_argument("--features", metavar="NAME", help="digits, or inception:FILE (default: those of the model)")
+    parser.add_argument("--features", metavar="NAME", help="digits, scenes, or inception:FILE (default: those of the model)")
     parser.add_argument(
         "--reference",
         metavar="FOLDER|FILE",

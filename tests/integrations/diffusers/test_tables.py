@@ -102,8 +102,8 @@ def test_tables_on_a_latent_folder(folders: dict[str, Path], tmp_path: Path, cap
     assert main([*arguments, "--steps-offset", "1"]) == 0
     document = json.loads(capsys.readouterr().out)
     exact = next(row for row in document["table"] if row["formula"] == "belm(2)" and row["from"] == "all k states")
-    assert exact["mse_latents"] < 1e-12 and exact["floor_mse"] > 1e-3
-    assert exact["mse_pixels"] == pytest.approx(exact["floor_mse"], rel=1e-5)
+    assert exact["mse_latents"] < 1e-8 and exact["floor_mse"] > 1e-3  # a float32 network's last bits, amplified
+    assert exact["mse_pixels"] == pytest.approx(exact["floor_mse"], rel=1e-3)
     assert "MSE on latents, from all k states" in (tmp_path / "run" / "tables.md").read_text()
 
 

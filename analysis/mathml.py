@@ -29,9 +29,12 @@ class _Printer(MathMLPresentationPrinter):
 
 def equation(left: str, right: Expr, names: dict[Symbol, str], factor: str = "") -> str:
     """A block equation left = right factor; left and factor are MathML already."""
-    printer = _Printer(names)
-    body = printer._print(right).toxml()
-    return f'<math display="block"><mrow>{left}<mo>=</mo>{body}{factor}</mrow></math>'
+    return f'<math display="block"><mrow>{left}<mo>=</mo>{expression(right, names)}{factor}</mrow></math>'
+
+
+def expression(right: Expr, names: dict[Symbol, str]) -> str:
+    """An expression as MathML, with its symbols under these names "letter_index"."""
+    return str(_Printer(names)._print(right).toxml()).replace("<mo>-</mo>", "<mo>\u2212</mo>")
 
 
 def equations(d: Derivation) -> list[str]:
@@ -67,16 +70,19 @@ def in_distances(d: Derivation) -> list[str]:
         ratios = [(between(0, m) / between(j, m)) ** (2 if m < k else 1) for m in range(1, k + 1) if m != j]
         return Mul(*ratios)
 
-    a, b = [], []
-    for j in range(1, k):
-        slope = Add(*((2 if m < k else 1) / between(j, m) for m in range(1, k + 1) if m != j))
-        a.append(Mul(weight(j), 1 - between(0, j) * slope, evaluate=False))
-        b.append(between(0, j) * weight(j) / lengths[j - 1, j - 1])
+    slopes = [Add(*((2 if m < k else 1) / between(j, m) for m in range(1, k + 1) if m != j)) for j in range(1, k)]
+    a = [weight(j) * (1 - between(0, j) * slope) for j, slope in enumerate(slopes, start=1)]
+    b = [between(0, j) * weight(j) / lengths[j - 1, j - 1] for j in range(1, k)]
     a.append(Mul(*((between(0, m) / between(k, m)) ** 2 for m in range(1, k))))
     error = Mul(*(between(0, m) ** (2 if m < k else 1) for m in range(1, k + 1))) / factorial(2 * k - 1)
     for found, derived in zip((*a, *b, error), (*d.a, *d.b[1:k], d.residual), strict=True):
         assert cancel(found.subs(place) - derived) == 0, (d.name, found, derived)
-    lines = [equation(_sub("a", f"i,{j}"), e, names) for j, e in enumerate(a, start=1)]
+    lines = []
+    for j, slope in enumerate(slopes, start=1):
+        inside = f"<mn>1</mn><mo>+</mo>{expression(-between(0, j), names)}<mo>(</mo>{expression(slope, names)}<mo>)</mo>"
+        factor = f"<mrow><mo>(</mo>{inside}<mo>)</mo></mrow>"
+        lines.append(equation(_sub("a", f"i,{j}"), weight(j), names, factor))
+    lines.append(equation(_sub("a", f"i,{k}"), a[-1], names))
     lines += [equation(_sub("b", f"i,{j}"), e, names) for j, e in enumerate(b, start=1)]
     return [*lines, _error(d, error, names)]
 

@@ -11,10 +11,13 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from string import ascii_lowercase
 from types import ModuleType
 from typing import Any
 
 Entry = dict[str, Any]
+
+LONG = 30  # rows beyond which a table is folded
 
 
 def write_report(out: Path, studies: Sequence[ModuleType]) -> Path:
@@ -100,10 +103,12 @@ def _table(entry: Entry) -> str:
     listed = "".join(f"<li>{_scientific(note)}</li>" for note in notes)
     below = f'<ol class="notes">{listed}</ol>' if notes else ""
     name = entry["name"]
+    table = f'<div class="wide"><table><thead>{_head(entry["header"], words)}</thead><tbody>{body}</tbody></table></div>{below}'
+    if len(entry["rows"]) > LONG:
+        table = f'<details class="fold"><summary>{len(entry["rows"])} rows</summary>{table}</details>'
     return (
         f'<figure id="{name}"><figcaption>{html.escape(entry["caption"])} <small><a href="{name}.csv">{name}.csv</a></small>'
-        f'</figcaption><div class="wide"><table><thead>{_head(entry["header"], words)}</thead><tbody>{body}</tbody></table></div>'
-        f"{below}</figure>"
+        f"</figcaption>{table}</figure>"
     )
 
 
@@ -122,10 +127,10 @@ def _cell(cell: str | list[str], wordy: bool, notes: list[str]) -> str:
     if isinstance(cell, list):
         symbol, note = cell
         if not note:
-            return f'<td class="mark">{html.escape(symbol)}</td>'
+            return f'<td class="mark">{_scientific(symbol)}</td>'
         if note not in notes:
             notes.append(note)
-        return f'<td class="mark">{_scientific(symbol)}<sup>{notes.index(note) + 1}</sup></td>'
+        return f'<td class="mark">{_scientific(symbol)}<sup class="note">{ascii_lowercase[notes.index(note)]}</sup></td>'
     if wordy:
         return f'<td class="words">{_scientific(cell)}</td>'
     large = " class=large" if re.fullmatch(r"inf|[\d.]+e\+?\d+", cell) else ""

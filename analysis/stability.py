@@ -91,7 +91,7 @@ ROUNDING = ("bdia(1)", "edict(0.93)", "mccallum_foster(0.999)", "belm(2)", "stab
 ORDER_STEPS = (32, 64, 128, 256)
 TITLES = ("K refined | sampling", "K refined | inversion")
 INVERSES = {
-    "explicit": Mark("✓", "the relations of sampling, solved for the oldest state"),
+    "explicit": Mark("✓"),
     "implicit": Mark("✗", "the inverse has to be iterated"),
     "none": Mark("✗", "the relations have no inverse"),
 }
@@ -222,6 +222,13 @@ def _number(log10: float) -> str:
     return f"{10.0**log10:.3g}" if log10 < 300.0 else f"1e{log10:.0f}"
 
 
+def _complex(z: complex) -> str:
+    """Four digits of a complex number, without a part that is rounding."""
+    z = complex(z)
+    real, imaginary = (0.0 if abs(part) < 1e-12 else part for part in (z.real, z.imag))
+    return f"{real:.4g}" if imaginary == 0.0 else f"{real:.4g}{imaginary:+.4g}i"
+
+
 def k_against_steps(out: Path, growth: dict[str, dict[str, Refinement]]) -> None:
     rows = []
     for name, by_family in growth.items():
@@ -291,10 +298,10 @@ def regions(out: Path) -> None:
     for name in (*REGIONS, "adams_bashforth(4)", "bdia(1)", "stable_belm(6)", "mccallum_foster(0.999)"):
         formula = formulas.by_name(name)
         roots, mu = root_growth(formula)
-        listed = " ".join(f"{root:.4g}:{m:.4g}" for root, m in zip(roots[1:], mu[1:]))
+        listed = "; ".join(f"{_complex(root)}: {_complex(m)}" for root, m in zip(roots[1:], mu[1:]) if abs(root) > 0.0)
         intervals = (real_interval(formula), imaginary_interval(formula), weak_instability(formula))
         rows.append([name, *(f"{v:.5g}" for v in intervals), listed])
-    header = ["method", "interval | real", "interval | imaginary", "worst -Re mu on the circle", "root:mu"]
+    header = ["method", "interval | real", "interval | imaginary", "worst -Re mu on the circle", "root: mu"]
     save_table(out, "stability_intervals", "Stability intervals of y' = lambda y and the motion mu of the roots.", header, rows)
 
 

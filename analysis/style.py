@@ -71,7 +71,7 @@ def steps_axis(axis: Axes, steps: Sequence[int], label: str = "number of steps N
     """A logarithmic axis that is marked at the numbers of steps that were run."""
     axis.set_xscale("log")
     axis.set_xticks(steps, [str(n) for n in steps])
-    axis.tick_params(axis="x", which="minor", bottom=False)
+    axis.minorticks_off()
     axis.set_xlabel(label)
 
 

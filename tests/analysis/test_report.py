@@ -91,7 +91,7 @@ def test_tables_group_columns_number_their_notes_and_keep_words_in_the_csv(study
     page = (study / "probe.html").read_text(encoding="utf-8")
     assert "<th></th><th colspan=2>K</th><th></th>" in page
     assert "<td>a&lt;b</td><td>1.5</td><td class=large>1.5·10<sup>90</sup></td>" in page
-    assert '<td class="mark">✗<sup>1</sup></td>' in page and "<li>K grows like 9.9<sup>N</sup></li>" in page
+    assert '<td class="mark">✗<sup class="note">a</sup></td>' in page and "<li>K grows like 9.9<sup>N</sup></li>" in page
     header, *rows = csv.reader((study / "probe_table.csv").open(encoding="utf-8"))
     assert header == ["method", "K, sampling", "K, inversion", "stable"]
     assert rows[1] == ["c", "-", "2", "✗ (K grows like 9.9^N)"]

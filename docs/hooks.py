@@ -1,4 +1,4 @@
-"""What the site's pages need besides Markdown: mathematics as MathML, and the report where one has been made.
+"""What the site's pages need besides Markdown: mathematics as MathML, search without a server, the report if there is one.
 
 $…$ and $$…$$ outside of code are LaTeX; the MathML that replaces them is set by the browser, without a script or a font of ours.
 """
@@ -15,6 +15,7 @@ from latex2mathml.converter import convert
 # code blocks and code spans are matched first, so that a dollar in them is left alone
 PATTERN = re.compile(r"(?P<code>^```.*?^```|`[^`\n]*`)|\$\$(?P<block>.+?)\$\$|\$(?P<span>[^$\n]+?)\$", re.DOTALL | re.MULTILINE)
 REPORT = Path("results")
+SHIM = "https://unpkg.com/iframe-worker/shim"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -25,12 +26,17 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
             return match["code"]
         if match["block"] is not None:
             return f'\n<div class="equation">{convert(match["block"].strip(), display="block")}</div>\n'
-        return str(convert(match["span"]))
+        return f"<span>{convert(match['span'])}</span>"  # in a span, since a line may not begin with a block's name
 
     return PATTERN.sub(replaced, markdown)
 
 
 def on_post_build(config: Any) -> None:
-    """Put the pages of `make report` into the site, under report/, where `results` holds them."""
+    """The theme's offline search would fetch a script from a host: ours stands beside the pages. The pages of `make report` become
+    part of the site, under report/, where `results` holds them."""
+    site = Path(config["site_dir"])
+    for page in site.rglob("*.html"):
+        ours = "../" * (len(page.relative_to(site).parts) - 1) + "search_in_frame.js"
+        page.write_text(page.read_text(encoding="utf-8").replace(SHIM, ours), encoding="utf-8")
     if (REPORT / "index.html").exists():
-        shutil.copytree(REPORT, Path(config["site_dir"]) / "report", dirs_exist_ok=True)
+        shutil.copytree(REPORT, site / "report", dirs_exist_ok=True)

@@ -76,7 +76,7 @@ class Browser:
 
     def open(self, address: str, width: int, seconds: float = 60.0) -> None:
         """Load a page in a window of this width and wait until it has loaded; `events` then holds this page's."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        self.resize(width)
         self.call("Page.navigate", url="about:blank")
         self.events.clear()
         self.call("Page.navigate", url=address)
@@ -85,6 +85,10 @@ class Browser:
             self.events.append(self._next(until))
         while self.value("document.readyState") != "complete" and time.monotonic() < until:
             time.sleep(0.05)
+
+    def resize(self, width: int) -> None:
+        """Make the window as wide as this."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
 
     def value(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""

@@ -15,6 +15,8 @@ import matplotlib.pyplot as plt
 import pytest
 
 common = pytest.importorskip("analysis.common", reason="run from the repository")
+from browser import PROGRAM, Browser  # noqa: E402
+
 from analysis import mathml, progress  # noqa: E402
 from analysis.report import write_report  # noqa: E402
 from vsvf.symbolic import derive  # noqa: E402
@@ -64,6 +66,16 @@ def test_pages_refer_to_files_beside_them_and_to_no_host(study: Path) -> None:
             file, _, anchor = address.partition("#")
             assert (study / file).is_file(), address
             assert not anchor or anchor in Links(study / file).ids, address
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")
+def test_pages_open_without_a_complaint_and_fit_a_phone(study: Path) -> None:
+    with Browser() as browser:
+        for page in ("index.html", "probe.html"):
+            for width in (1280, 400):
+                browser.open((study / page).as_uri(), width)
+                assert browser.complaints() == []
+                assert browser.value("document.documentElement.scrollWidth") <= width
 
 
 def test_the_summary_has_the_number_the_question_and_the_answer_and_leads_to_the_table(study: Path) -> None:

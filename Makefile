@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= results
 
-.PHONY: report reproduce reproduce-full test lint bench clean
+.PHONY: report reproduce reproduce-full test lint docs bench clean
 
 report: .venv/installed
 	$(BIN)/python -m analysis --out $(OUT)
@@ -21,6 +21,9 @@ lint: .venv/installed
 	$(BIN)/ruff format --check vsvf analysis tests benchmarks training
 	$(BIN)/mypy
 
+docs: .venv/installed
+	$(BIN)/mkdocs build --quiet
+
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.fixed
@@ -31,4 +34,4 @@ bench: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv results build *.egg-info
+	rm -rf .venv results site build *.egg-info

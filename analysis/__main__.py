@@ -1,15 +1,18 @@
-"""`python -m analysis --out results`: run every study and write results/index.html."""
+"""`python -m analysis --out results`: run every study and write the report, results/index.html and a page per study."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import multiprocessing
 import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from types import ModuleType
+
+from analysis import progress
 
 # as run: long ones first
 STUDIES = ("roundtrip", "quality", "exactness", "pareto", "order", "stability", "budget", "pictures", "formulas", "blowup")
@@ -22,6 +25,7 @@ def run(name: str, out: Path) -> float:
     import torch
 
     torch.set_num_threads(1)
+    progress.begin(name)
     began = time.perf_counter()
     _module(name).main(out)
     return time.perf_counter() - began
@@ -41,12 +45,14 @@ def main() -> int:
     chosen = args.only or STUDIES
     began = time.perf_counter()
     for name in chosen:
-        for old in args.out.glob(f"{name}*"):
+        for old in (*args.out.glob(f"{name}.*"), *args.out.glob(f"{name}_*")):
             old.unlink()
-    with ProcessPoolExecutor(max_workers=max(1, args.jobs)) as pool:
+    channel = multiprocessing.Queue()
+    pool = ProcessPoolExecutor(max_workers=max(1, args.jobs), initializer=progress.connect, initargs=(channel,))
+    with progress.Display(channel, len(chosen)) as display, pool:
         running = {pool.submit(run, name, args.out): name for name in chosen}
-        for done, finished in enumerate(as_completed(running), start=1):
-            print(f"[{done}/{len(running)}] {running[finished]}: {finished.result():.0f} s", file=sys.stderr, flush=True)
+        for finished in as_completed(running):
+            display.done(running[finished], finished.result())
     from analysis.report import write_report
 
     page = write_report(args.out, [_module(name) for name in PAGE])

@@ -1,4 +1,4 @@
-"""Error budgets: why is a reconstruction not exact, and the inverted noise not the right one?
+"""Why is a reconstruction not exact, and the noise found not the right one?
 
 Two MNIST test images are inverted and reconstructed with the digits network at guidance 2, 20 steps, DDIM starter, float32.
 Each part is the difference of two runs that differ in one thing (docs: vsvf.apps.budget), and the parts add up to the whole
@@ -17,7 +17,8 @@ import matplotlib.pyplot as plt
 import torch
 
 import vsvf
-from analysis.common import save_figure, save_table, test_images
+from analysis import progress, style
+from analysis.common import save_answer, save_figure, save_number, save_table, test_images
 from vsvf import predictors
 from vsvf.apps.budget import KEYS, Budget, budget, unrounded
 
@@ -32,17 +33,18 @@ METHODS = (
 )
 STEPS, GUIDANCE = 20, 2.0
 CHOSEN = (25, 81)
+HATCHES = ("", "///", "...", "xxx", "++")
 
 
 def main(out: Path) -> None:
-    """Write budget_*.csv and budget_*.png into `out`."""
+    """Write budget_*.csv and budget_bars.svg into `out`."""
     images, labels = test_images()
     chosen = torch.tensor(CHOSEN)
     u = unrounded(images[chosen])
     guided, plain = predictors.digits(labels[chosen], GUIDANCE), predictors.digits(labels[chosen])
     grid = vsvf.Grid.from_schedule(vsvf.Schedule.linear(), STEPS, "trailing", "smallest")
     found: dict[str, Budget] = {}
-    for title, method, arithmetic in METHODS:
+    for title, method, arithmetic in progress.steps(METHODS, "budgets"):
         found[title] = budget(guided, u, grid, method, unguided=plain, arithmetic=arithmetic, reference_steps=32)
     for which, caption in (("image", "reconstruction, pixels in [-1, 1]"), ("noise", "inverted noise")):
         rows = []
@@ -50,18 +52,35 @@ def main(out: Path) -> None:
             parts = b.image_parts if which == "image" else b.noise_parts
             whole = b.image if which == "image" else b.noise
             rows.append([title, b.arithmetic, whole, *(part.size for part in parts), *(part.share for part in parts)])
-        header = ["method", "arithmetic", "observed", *KEYS, *(f"share of {key}" for key in KEYS)]
+        header = ["method", "arithmetic", "observed", *(f"RMS of | {key}" for key in KEYS), *(f"share of | {key}" for key in KEYS)]
         name = f"budget_{which}"
         save_table(out, name, f"Parts of the difference of the {caption} (RMS, N = {STEPS}, guidance {GUIDANCE:g}).", header, rows)
-    figure, axes = plt.subplots(1, 2, figsize=(14, 4.6))
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4.6), constrained_layout=True)
     for axis, which in zip(axes, ("image", "noise")):
         _bars(axis, found, which)
-    axes[1].legend(fontsize=8, loc="upper left", ncols=3)
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=len(KEYS))
     save_figure(
         out, "budget_bars",
         f"Stacked error budgets, N = {STEPS}, guidance {GUIDANCE:g}. Left: reconstruction, parts relative to their sum, the "
         "observed RMS difference above. Right: noise, RMS of each part.", figure,
     )  # fmt: skip
+    conclude(out, found["O-BELM"], found["DDIM inversion"])
+
+
+def conclude(out: Path, exact: Budget, ddim: Budget) -> None:
+    """The largest parts, in words."""
+    lost, noise = (max(parts, key=lambda part: part.size) for parts in (ddim.image_parts, exact.noise_parts))
+    rounding = next(part for part in exact.image_parts if part.key == "rounding")
+    save_answer(
+        out, "budget",
+        f"DDIM inversion loses the image by {lost.key} ({lost.size:.2g} RMS); O-BELM by rounding alone ({rounding.size:.0e}). The "
+        f"noise that O-BELM finds is off by {exact.noise:.2g} RMS, most of it by {noise.key} ({noise.size:.2g}).",
+    )  # fmt: skip
+    meaning = (
+        f"RMS is how far the noise found for an image is off with O-BELM, {STEPS} steps, guidance {GUIDANCE:g}; the largest part "
+        f"comes from {noise.key}. Exact inversion is not the right noise."
+    )
+    save_number(out, "budget_off", f"{exact.noise:.2g}", meaning, "budget_noise")
 
 
 def _bars(axis: plt.Axes, found: dict[str, Budget], which: str) -> None:
@@ -72,7 +91,8 @@ def _bars(axis: plt.Axes, found: dict[str, Budget], which: str) -> None:
             parts = {part.key: part.size for part in (b.image_parts if which == "image" else b.noise_parts)}
             total = sum(parts.values())
             heights.append(parts[key] / total if which == "image" and total > 0.0 else parts[key])
-        axis.bar(list(found), heights, bottom=bottom, label=key, color=plt.get_cmap("tab10")(n), width=0.7)
+        look = {"color": style.COLOURS[n], "hatch": HATCHES[n], "edgecolor": "white"}
+        axis.bar(list(found), heights, bottom=bottom, label=key, width=0.7, **look)
         bottom = [low + height for low, height in zip(bottom, heights)]
     for x, (b, top) in enumerate(zip(found.values(), bottom)):
         axis.text(x, top, f"{b.image if which == 'image' else b.noise:.1g}", ha="center", va="bottom", fontsize=8)

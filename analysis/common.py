@@ -1,4 +1,8 @@
-"""What the studies share: saving tables and figures with captions, the test images, a seeded generator."""
+"""What the studies share: saving tables, figures, formulas, answers and key numbers; the test images; a seeded generator.
+
+Everything saved under a name that starts with the study's own ("order_toy") is listed in the study's manifest, `order.json`, from
+which `analysis.report` writes the pages.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 
@@ -17,35 +21,76 @@ import torch
 from matplotlib.figure import Figure
 from safetensors.torch import load
 
+from analysis import style
+
+style.apply()
+
+
+class Mark(NamedTuple):
+    """A table cell that is a verdict: a symbol or a few letters, and what it means in words: a note below the table."""
+
+    symbol: str
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.symbol} ({self.note})" if self.note else self.symbol
+
 
 def save_table(out: Path, name: str, caption: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write `out/name.csv` and list it, with its caption, in the manifest of its study."""
+    """Write `out/name.csv` and list the table.
+
+    Args:
+        header: column titles. Neighbouring titles "group | column" with the same group share a line above on the page.
+        rows: cells; floats are printed with three digits, a `Mark` as its symbol with a note.
+    """
+    cells = [[_cell(cell) for cell in row] for row in rows]
     with open(out / f"{name}.csv", "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows([[_text(cell) for cell in row] for row in rows])
-    _list(out, name, "table", caption)
+        writer.writerow([title.replace(" | ", ", ") for title in header])
+        writer.writerows([[str(cell) for cell in row] for row in cells])
+    _list(out, {"name": name, "kind": "table", "caption": caption, "header": list(header), "rows": cells})
 
 
 def save_figure(out: Path, name: str, caption: str, figure: Figure) -> None:
-    """Write `out/name.png` and list it, with its caption, in the manifest of its study."""
-    figure.savefig(out / f"{name}.png", dpi=110, bbox_inches="tight")
+    """Write the figure and list it: `out/name.png` where it shows pictures, `out/name.svg` where it is lines."""
+    pictures = any(axis.images for axis in figure.axes)
+    file = f"{name}.{'png' if pictures else 'svg'}"
+    figure.savefig(out / file, dpi=110, bbox_inches="tight", metadata=None if pictures else {"Date": None})
     plt.close(figure)
-    _list(out, name, "figure", caption)
+    _list(out, {"name": name, "kind": "figure", "caption": caption, "file": file})
 
 
-def _list(out: Path, name: str, kind: str, caption: str) -> None:
-    manifest = out / f"{name.split('_')[0]}.json"
+def save_formula(out: Path, name: str, caption: str, equations: Sequence[str]) -> None:
+    """List equations, each a MathML element (see `analysis.mathml`)."""
+    _list(out, {"name": name, "kind": "formula", "caption": caption, "equations": list(equations)})
+
+
+def save_answer(out: Path, study: str, sentence: str) -> None:
+    """What the study found, in a sentence or two with its numbers in them: it stands at the top of the study's page."""
+    _list(out, {"name": f"{study}_answer", "kind": "answer", "caption": sentence})
+
+
+def save_number(out: Path, name: str, value: str, meaning: str, see: str) -> None:
+    """One of the numbers of the summary.
+
+    Args:
+        name: starts with the study's name. value: as printed. meaning: what it says, to someone who has read nothing yet.
+        see: the name of the table or figure that it comes from.
+    """
+    _list(out, {"name": name, "kind": "number", "caption": meaning, "value": value, "see": see})
+
+
+def _list(out: Path, entry: dict[str, Any]) -> None:
+    manifest = out / f"{entry['name'].split('_')[0]}.json"
     entries = json.loads(manifest.read_text()) if manifest.exists() else []
-    entries = [entry for entry in entries if entry["name"] != name]
-    entries.append({"name": name, "kind": kind, "caption": caption})
-    manifest.write_text(json.dumps(entries, indent=1))
+    entries = [old for old in entries if old["name"] != entry["name"]]
+    manifest.write_text(json.dumps([*entries, entry], indent=1, ensure_ascii=False), encoding="utf-8")
 
 
-def _text(cell: Any) -> str:
+def _cell(cell: Any) -> Any:
     if isinstance(cell, float):
         return f"{cell:.3g}" if cell == cell else "-"
-    return str(cell)
+    return cell if isinstance(cell, Mark) else str(cell)
 
 
 def test_images() -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Exactness: what a round trip returns in each arithmetic, and how close fixed point is to float64.
+"""In which arithmetic does every bit come back, and what does that cost in accuracy?
 
 noise → image → noise with the digits network in float16, float32 or float64, as the arithmetic (fixed point runs with the
 float16 network, the worst case): the largest difference between the first states and those that come back. Fixed point returns
@@ -21,7 +21,8 @@ import matplotlib.pyplot as plt
 import torch
 
 import vsvf
-from analysis.common import generator, save_figure, save_table
+from analysis import progress, style
+from analysis.common import generator, save_answer, save_figure, save_number, save_table
 from vsvf import Fixed, predictors
 
 METHODS = ("belm(2)", "bdia(1)", "mccallum_foster(0.999)", "edict(0.93)", "stable_belm(3)", "stable_belm(4)")
@@ -56,28 +57,26 @@ def round_trip(method: str, arithmetic: str, steps: int, x: torch.Tensor) -> tup
 
 
 def main(out: Path) -> None:
-    """Write exactness_*.csv and exactness_*.png into `out`."""
+    """Write exactness_*.csv and exactness_*.svg into `out`."""
     x = torch.randn(1, 1, 28, 28, generator=generator(3))
-    trips = {(m, a, n): round_trip(m, a, n, x) for m in METHODS for a in ARITHMETICS for n in STEPS}
+    jobs = [(m, a, n) for m in METHODS for a in ARITHMETICS for n in STEPS]
+    trips = {job: round_trip(*job, x) for job in progress.steps(jobs, "round trips")}
+    conclude(out, trips)
     save_table(
         out, "exactness_trips", "noise → image → noise, digits network: largest difference (number of entries that differ).",
         ["method", "arithmetic", *[f"N={n}" for n in STEPS]],
         [[m, a, *[_cell(*trips[m, a, n]) for n in STEPS]] for m in METHODS for a in ARITHMETICS],
     )  # fmt: skip
-    figure, axes = plt.subplots(2, 3, figsize=(13, 7), sharex=True, sharey=True)
-    for axis, method in zip(axes.flat, METHODS):
-        for arithmetic in ARITHMETICS:
-            errors = [min(max(trips[method, arithmetic, n][0], FLOOR), 1e6) for n in STEPS]
-            axis.loglog(STEPS, errors, "o-", ms=4, label=arithmetic, lw=2.5 if arithmetic == "fixed" else 1.2)
+    figure, axes = style.panels(len(METHODS))
+    for axis, method in zip(axes, METHODS):
+        for n, arithmetic in enumerate(ARITHMETICS):
+            errors = [min(max(trips[method, arithmetic, count][0], FLOOR), 1e6) for count in STEPS]
+            axis.loglog(STEPS, errors, label=arithmetic, **style.line(n))
         axis.set(title=method, ylim=(FLOOR / 10, 1e7))
-        axis.grid(alpha=0.3)
-    for axis in axes[:, 0]:
+        style.steps_axis(axis, STEPS)
+    for axis in axes[:: style.COLUMNS]:
         axis.set_ylabel("largest difference")
-    for axis in axes[1]:
-        axis.set_xlabel("number of steps N")
-        axis.set_xticks(STEPS, [str(n) for n in STEPS])
-        axis.minorticks_off()
-    axes[0, 0].legend(fontsize=8, loc="upper right", ncols=2)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, handlelength=3.2)
     save_figure(out, "exactness_trips_plot", "The same as curves; zero differing bits are drawn at 1e-18.", figure)
 
     distances = _distances(x)
@@ -86,13 +85,13 @@ def main(out: Path) -> None:
         f"Largest distance of the fixed-point sample to the float64 one, N = {SAMPLE_STEPS}, digits network in float64.",
         ["method", *[f"{b} bits" for b in BITS], "default"], [[m, *row] for m, row in distances.items()],
     )  # fmt: skip
-    figure, axis = plt.subplots(figsize=(7, 4.5))
-    for method, row in distances.items():
-        axis.semilogy(BITS, row[:-1], "o-", ms=4, label=method)
+    figure, axis = plt.subplots(figsize=(6.6, 4.2), constrained_layout=True)
+    for n, (method, row) in enumerate(distances.items()):
+        axis.semilogy(BITS, row[:-1], label=method, **style.line(n))
     axis.semilogy(BITS, [2.0**-b for b in BITS], "k--", lw=1, label="2^-bits")
     axis.axhline(1e-6, color="grey", lw=0.8)
     axis.set(xlabel="fractional bits", ylabel="largest distance to float64")
-    axis.legend(fontsize=8)
+    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=3.2)
     axis.grid(alpha=0.3)
     save_figure(out, "exactness_bits_plot", "The same as curves; grey: 1e-6.", figure)
 
@@ -102,6 +101,21 @@ def main(out: Path) -> None:
         f"point runs, of the float64 run from noise times 1 + {LEAST_CHANGE:g}, and of the run with the network in float64.",
         ["method", *FIXED, "changed noise", "float64 network"], _float32_network(),
     )  # fmt: skip
+
+
+def conclude(out: Path, trips: dict[tuple[str, str, int], tuple[float, int]]) -> None:
+    """Fixed point against float64, over all methods and numbers of steps."""
+    fixed = {job: differing for job, (_, differing) in trips.items() if job[1] == "fixed"}
+    exact, refused = sum(n == 0 for n in fixed.values()), sum(n < 0 for n in fixed.values())
+    double = sum(differing > 0 for job, (_, differing) in trips.items() if job[1] == "float64")
+    save_answer(
+        out, "exactness",
+        f"In fixed point: {exact} of {len(fixed)} round trips return every bit ({refused} leave the range of 53 bits, which is an "
+        f"error and never wrong bits). In float64, {double} of {len(fixed)} do not.",
+    )  # fmt: skip
+    changed = sum(n for n in fixed.values() if n > 0)
+    meaning = f"numbers changed in the {exact} round trips that fixed point completed, with a float16 network."
+    save_number(out, "exactness_changed", str(changed), meaning, "exactness_trips")
 
 
 def _float32_network() -> list[list[str]]:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 import vsvf
+from analysis import style
 from analysis.common import generator, save_figure, save_table
 from analysis.pareto import (
     BASE,
@@ -138,7 +139,7 @@ def kept(settings: Settings) -> list[list[Any]]:
 
 
 def main(out: Path, settings: Settings, methods: Sequence[str]) -> None:
-    """Write members_N.csv, members_N_kept.csv and members_N.png into `out` for the N = settings.steps[0]."""
+    """Write members_N.csv, members_N_kept.csv and members_N.svg into `out` for the N = settings.steps[0]."""
     found, steps = study("digits network", settings, (BASE, *methods)), settings.steps[0]
     ratios = {m: [relative(found, schedule, steps, m) for schedule in settings.schedules] for m in methods}
     rows = sorted(([m, *[v for pair in pairs for v in pair]] for m, pairs in ratios.items()), key=lambda row: max(row[1::2]))
@@ -151,18 +152,20 @@ def main(out: Path, settings: Settings, methods: Sequence[str]) -> None:
     caption = "Inversion errors relative to O-BELM's, k = 3, and what of them no reading of the noise could remove."
     save_table(out, f"members_{steps}_kept", caption, header, kept(settings))
 
-    figure, axes = plt.subplots(1, len(settings.schedules), figsize=(5.2 * len(settings.schedules), 4.8), squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(settings.schedules), figsize=(5.2 * len(settings.schedules), 5.2), squeeze=False, constrained_layout=True
+    )
     groups = [("k=2", "s"), ("k=3", "o"), ("k=4", "^"), ("k=5", "D")]
     for axis, schedule, column in zip(axes[0], settings.schedules, range(len(settings.schedules))):
-        axis.fill_between([1e-9, SAMPLING_GOAL], 1e-9, INVERSION_GOAL, color="tab:green", alpha=0.15, lw=0)
+        axis.fill_between([1e-9, SAMPLING_GOAL], 1e-9, INVERSION_GOAL, color=style.COLOURS[2], alpha=0.15, lw=0)
         for n, (group, marker) in enumerate(groups):
-            colour = plt.get_cmap("tab10")(n)
+            colour = style.COLOURS[n]
             for kind, face, edge in (("", colour, colour), ("modulus", "none", colour), ("slopes", colour, "black")):
                 chosen = [m for m in methods if m.startswith(group) and kind_of(m) == kind]
                 points = np.array([ratios[m][column] for m in chosen]).reshape(-1, 2)
-                style = {"s": 18, "lw": 0.9, "marker": marker, "edgecolors": edge, "facecolors": face}
+                look = {"s": 18, "lw": 0.9, "marker": marker, "edgecolors": edge, "facecolors": face}
                 if len(points):
-                    axis.scatter(points[:, 0], points[:, 1], label=f"{group}, {KINDS[kind]}", **style)
+                    axis.scatter(points[:, 0], points[:, 1], label=f"{group}, {KINDS[kind]}", **look)
         for name in (m for m in methods if m in DEFAULTS):
             axis.annotate(name, ratios[name][column], fontsize=7, xytext=(4, 4), textcoords="offset points")
             axis.plot(*ratios[name][column], "k.", ms=4)
@@ -171,8 +174,7 @@ def main(out: Path, settings: Settings, methods: Sequence[str]) -> None:
         axis.set(xscale="log", yscale="log", xlim=(0.6, 30.0), ylim=(0.03, 10.0), title=f"{schedule}, N = {steps}")
         axis.set(xlabel="sampling error / O-BELM's", ylabel="inversion error / O-BELM's")
         axis.grid(alpha=0.3, which="both")
-    axes[0, 0].legend(fontsize=7, loc="upper right")
-    figure.tight_layout()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     goal = "at most an eighth of O-BELM's inversion error at 1.1 of its sampling error"
     caption = f"Members of the root-placed family, {what}. Green: {goal}."
     save_figure(out, f"members_{steps}", caption, figure)

@@ -1,4 +1,4 @@
-"""Zero-stability in both directions: which samplers can be run backwards, and what it costs.
+"""Which samplers can be run backwards, and what does it cost?
 
 The tables and figures show K, the largest amplification of a perturbation, for every method along sampling and along inversion
 as the grid is refined; where the spurious roots are when steps shrink; the linear stability regions; and how the volume law
@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 import vsvf
-from analysis.common import generator, save_figure, save_table
+from analysis import progress, style
+from analysis.common import Mark, generator, save_answer, save_figure, save_number, save_table
 from vsvf import formulas, predictors
 from vsvf.convergence.order import order
 from vsvf.formula import Formula
@@ -89,6 +90,12 @@ VOLUMES = (
 STEPS = (20, 50, 100, 200, 400, 800)
 ROUNDING = ("bdia(1)", "edict(0.93)", "mccallum_foster(0.999)", "belm(2)", "stable_belm(3)", "stable_belm(4)")
 ORDER_STEPS = (32, 64, 128, 256)
+TITLES = ("K refined | sampling", "K refined | inversion")
+INVERSES = {
+    "explicit": Mark("✓"),
+    "implicit": Mark("✗", "the inverse has to be iterated"),
+    "none": Mark("✗", "the relations have no inverse"),
+}
 DECIDED = {  # which file decides a column of table 1
     "exact inversion": "the rows of the plan (a_k = 0, or a slope of the oldest state); measured: roundtrip_errors",
     "local error": "local_order in analysis/stability.py",
@@ -98,16 +105,15 @@ DECIDED = {  # which file decides a column of table 1
 
 
 def main(out: Path) -> None:
-    """Write stability_*.csv and stability_*.png into `out`."""
-    growth = {name: {family: refine(formulas.by_name(name), make, STEPS) for family, make in families().items()} for name in TABLE}
+    """Write stability_*.csv and stability_*.svg into `out`."""
+    growth = {
+        name: {family: refine(formulas.by_name(name), make, STEPS) for family, make in families().items()}
+        for name in progress.steps(TABLE, "K on refined grids")
+    }
     table_one(out, growth)
     k_against_steps(out, growth)
-    root_loci(out)
-    regions(out)
-    volume(out)
-    bound(out)
-    members(out)
-    rounding(out)
+    for part in progress.steps((root_loci, regions, volume, bound, members, rounding), "parts"):
+        part(out)
 
 
 def local_order(formula: Formula, smooth: bool) -> int:
@@ -134,8 +140,8 @@ def local_order(formula: Formula, smooth: bool) -> int:
 
 def table_one(out: Path, growth: dict[str, dict[str, Refinement]]) -> None:
     """Exact inversion, local error, zero-stability and convergence both ways, on the DDPM schedule."""
-    rows = []
-    for name in TABLE:
+    rows, details = [], []
+    for name in progress.steps(TABLE, "table 1"):
         formula = formulas.by_name(name)
         report = stability(formula, families()["DDPM"](100))
         found = growth[name]["DDPM"]
@@ -143,30 +149,56 @@ def table_one(out: Path, growth: dict[str, dict[str, Refinement]]) -> None:
         rows.append(
             [
                 name,
-                {"explicit": "yes", "implicit": "no (implicit)", "none": "no"}[report.inversion],
+                INVERSES[report.inversion],
                 f"h^{local_order(formula, smooth=False)}",
                 f"h^{local_order(formula, smooth=True)}",
-                "yes" if report.zero_stable_sampling else "no",
-                "yes" if report.zero_stable_inversion else "no",
+                Mark("✓" if report.zero_stable_sampling else "✗"),
+                Mark("✓" if report.zero_stable_inversion else "✗"),
                 *convergent,
                 _number(report.log10_k_sampling),
                 _number(report.log10_k_inversion),
-                found.sampling.sentence,
-                found.inversion.sentence,
-                " ".join(f"{abs(root):.4g}" for root in report.spurious_roots),
-                report.sentence,
+                _refined(found.sampling),
+                _refined(found.inversion),
+                max((f"{abs(root):.4g}" for root in report.spurious_roots), key=float, default="-"),
             ]
         )
-    header = ["method", "exact inversion", "local error", "local error on smooth grids"]
+        roots = " ".join(f"{abs(root):.4g}" for root in report.spurious_roots)
+        details.append([name, roots, report.sentence, found.sampling.sentence, found.inversion.sentence])
+    header = ["method", "exact inversion", "local error | any grid", "local error | smooth"]
     for what in ("zero-stable", "convergent", "K (N = 100)", "K refined"):
-        header += [f"{what}, sampling", f"{what}, inversion"]
+        header += [f"{what} | sampling", f"{what} | inversion"]
     caption = "Table 1 completed: exact inversion, local error, zero-stability and convergence both ways (DDPM schedule)."
-    save_table(out, "stability_table1", caption, [*header, "moduli of spurious roots", "in words"], rows)
+    save_table(out, "stability_table1", caption, [*header, "largest spurious root"], rows)
+    caption = "The same methods in words, with the moduli of their spurious roots on this grid."
+    save_table(out, "stability_words", caption, ["method", "moduli of spurious roots", "in words", *TITLES], details)
+    reports = {name: stability(formulas.by_name(name), families()["DDPM"](100)) for name in ("belm(2)", "stable_belm(3)")}
+    worst, stable = (10.0**report.log10_k_inversion for report in reports.values())
+    both = sum(row[4].symbol == row[5].symbol == "✓" and row[1].symbol == "✓" for row in rows)
+    save_answer(
+        out, "stability",
+        f"{both} of these {len(rows)} methods invert exactly and are zero-stable in both directions. Stable is not harmless: with "
+        f"100 DDPM steps O-BELM's inverse amplifies a perturbation by up to {worst:.1e}, stable_belm(3)'s by {stable:.0f}.",
+    )  # fmt: skip
+    meaning = (
+        f"times less than O-BELM's is the amplification of a perturbation by stable_belm(3)'s inverse (K = {stable:.0f} against "
+        f"{worst:.1e}, 100 DDPM steps)."
+    )
+    save_number(out, "stability_gain", f"{worst / stable:.0f}", meaning, "stability_table1")
     caption = "What decides each column of the completed Table 1."
     save_table(out, "stability_table1_sources", caption, ["columns", "decided by"], list(DECIDED.items()))
 
 
-def convergence(formula: Formula, report: StabilityReport) -> list[str]:
+def _refined(growth: Growth) -> Mark:
+    """How K goes on as the grid is refined."""
+    return {
+        "none": Mark("–", "no exact inverse"),
+        "bounded": Mark(f"≤ {10.0 ** growth.log10_k.max():.2g}"),
+        "power": Mark(f"N^{growth.exponent:.2f}", "K grows like this power of the number of steps"),
+        "exploding": Mark(f"{growth.base:.3g}^N", "K grows exponentially with the number of steps"),
+    }[growth.kind]
+
+
+def convergence(formula: Formula, report: StabilityReport) -> list[Mark]:
     """Convergent along sampling, along inversion: the theory's answer, and the slope of the errors that `order` measures.
 
     Consistent and zero-stable is convergent, and the other way round. An implicit inverse (DDIM) solves the relations of
@@ -178,13 +210,24 @@ def convergence(formula: Formula, report: StabilityReport) -> list[str]:
         (report.zero_stable_sampling, measured.sampling),
         (report.zero_stable_inversion, measured.inversion),
     ):
-        text = "implicit" if slope is None else "errors grow" if np.isnan(slope) else f"measured {slope:.2f}"
-        answers.append(f"{f'yes, order {formula.order}' if stable else 'no'} ({text})")
+        if slope is None:
+            note = "the inverse is implicit and has the errors of sampling"
+        else:
+            note = "measured: the errors grow as the grid is refined" if np.isnan(slope) else ""
+        measured_slope = "" if slope is None or np.isnan(slope) else f" {slope:.2f}"
+        answers.append(Mark(f"{'✓' if stable else '✗'}{measured_slope}", note))
     return answers
 
 
 def _number(log10: float) -> str:
     return f"{10.0**log10:.3g}" if log10 < 300.0 else f"1e{log10:.0f}"
+
+
+def _complex(z: complex) -> str:
+    """Four digits of a complex number, without a part that is rounding."""
+    z = complex(z)
+    real, imaginary = (0.0 if abs(part) < 1e-12 else part for part in (z.real, z.imag))
+    return f"{real:.4g}" if imaginary == 0.0 else f"{real:.4g}{imaginary:+.4g}i"
 
 
 def k_against_steps(out: Path, growth: dict[str, dict[str, Refinement]]) -> None:
@@ -196,20 +239,19 @@ def k_against_steps(out: Path, growth: dict[str, dict[str, Refinement]]) -> None
     header = ["method", "grid", "N", "log10 K sampling", "log10 K inversion"]
     save_table(out, "stability_k", "K, the largest amplification of a perturbation, against the number of steps.", header, rows)
 
-    figure, axes = plt.subplots(2, 2, figsize=(10, 7), sharex=True, sharey=True, constrained_layout=True)
+    figure, axes = plt.subplots(2, 2, figsize=(8.4, 7.4), sharex=True, sharey=True, constrained_layout=True)
     for row, family in zip(axes, ("Stable Diffusion", "DDPM")):
         for axis, direction in zip(row, ("sampling", "inversion")):
             for n, name in enumerate(CURVES):
                 found: Growth = getattr(growth[name][family], direction)
-                axis.plot(found.steps, np.minimum(found.log10_k, 20.0), marker="o", ms=3, color=f"C{n}", label=name)
-            axis.set(xscale="log", ylim=(-0.5, 20.0), title=f"{family}, {direction}")
-            axis.set_xticks(STEPS, [str(n) for n in STEPS])
-            axis.minorticks_off()
+                axis.plot(found.steps, np.minimum(found.log10_k, 20.0), label=name, **style.line(n))
+            axis.set(ylim=(-0.5, 20.0), title=f"{family}, {direction}")
+            style.steps_axis(axis, STEPS)
             axis.grid(alpha=0.3)
         row[0].set_ylabel("log10 K")
-    for axis in axes[1]:
-        axis.set_xlabel("steps N")
-    axes[0, 0].legend(fontsize=7)
+    for axis in axes[0]:
+        axis.set_xlabel("")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, handlelength=3.2)
     save_figure(out, "stability_k_curves", "K against the number of steps (cut at 1e20).", figure)
 
 
@@ -220,14 +262,14 @@ def root_loci(out: Path) -> None:
     figure, axis = plt.subplots(figsize=(7, 4.5), constrained_layout=True)
     for n, name in enumerate(names):
         moduli = np.array([np.abs(spurious_roots(formulas.by_name(name), r)) for r in ratios])
-        style = "--" if name == "stable_belm(4)" else "-"
-        axis.plot(ratios, moduli, style, color=f"C{n}")
-        axis.plot([], [], style, color=f"C{n}", label=name)
+        look = {key: value for key, value in style.line(n).items() if key in ("color", "linestyle", "linewidth")}
+        axis.plot(ratios, moduli, **look)
+        axis.plot([], [], label=name, **look)
     for k in (3, 4, 5):
-        axis.axvline(geometric_threshold(formulas.belm(k)), color=f"C{k - 2}", ls=":", lw=1)
+        axis.axvline(geometric_threshold(formulas.belm(k)), color=style.COLOURS[k - 2], ls=":", lw=1)
     axis.axhline(1.0, color="k", lw=0.8)
     axis.set(yscale="log", ylim=(1e-2, 1e2), xlabel="step ratio r = h[i-1] / h[i]", ylabel="modulus of the spurious roots")
-    axis.legend(fontsize=8)
+    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=3.6)
     axis.grid(alpha=0.3)
     caption = "Spurious roots on geometric grids; dotted: where the LTE-minimising BELM with k = 3, 4, 5 becomes zero-stable."
     save_figure(out, "stability_roots", caption, figure)
@@ -257,10 +299,10 @@ def regions(out: Path) -> None:
     for name in (*REGIONS, "adams_bashforth(4)", "bdia(1)", "stable_belm(6)", "mccallum_foster(0.999)"):
         formula = formulas.by_name(name)
         roots, mu = root_growth(formula)
-        listed = " ".join(f"{root:.4g}:{m:.4g}" for root, m in zip(roots[1:], mu[1:]))
+        listed = "; ".join(f"{_complex(root)}: {_complex(m)}" for root, m in zip(roots[1:], mu[1:]) if abs(root) > 0.0)
         intervals = (real_interval(formula), imaginary_interval(formula), weak_instability(formula))
         rows.append([name, *(f"{v:.5g}" for v in intervals), listed])
-    header = ["method", "real interval", "imaginary interval", "worst -Re mu on the circle", "root:mu"]
+    header = ["method", "interval | real", "interval | imaginary", "worst -Re mu on the circle", "root: mu"]
     save_table(out, "stability_intervals", "Stability intervals of y' = lambda y and the motion mu of the roots.", header, rows)
 
 
@@ -298,7 +340,7 @@ def bound(out: Path) -> None:
                 upper = amplification_bound(roots_at(angles), exponent, grid)
                 values = (report.k_sampling, upper[0], report.k_inversion, upper[1])
                 rows.append([" ".join(f"{a:.4g}" for a in angles), exponent, family, n, *(f"{v:.4g}" for v in values)])
-    header = ["angles / pi", "exponent", "grid", "N", "K sampling", "bound", "K inversion", "bound"]
+    header = ["angles / pi", "exponent", "grid", "N", "sampling | K", "sampling | bound", "inversion | K", "inversion | bound"]
     save_table(out, "stability_bound", "The two-sided bound (Abel summation) and measured K.", header, rows)
 
 
@@ -311,8 +353,8 @@ def members(out: Path) -> None:
             values = (s.objective, s.sampling, s.inversion, s.k_sampling, s.k_inversion, s.reaction)
             angles = " ".join(f"{a:.4g}" for a in member.angles)
             rows.append([k, angles, member.exponent, *(f"{v:.4g}" for v in values)])
-    header = ["k", "angles / pi", "exponent", "objective", "sampling error", "inversion error"]
-    header += ["K sampling", "K inversion", "reaction"]
+    header = ["k", "angles / pi", "exponent", "objective", "error | sampling", "error | inversion"]
+    header += ["K | sampling", "K | inversion", "reaction"]
     caption = "The best root-placed formulas of the search, worst values over the grids, errors relative to O-BELM's."
     save_table(out, "stability_members", caption, header, rows)
 
@@ -351,6 +393,6 @@ def rounding(out: Path) -> None:
                 rows.append(row)
     header = ["method", "N", "arithmetic"]
     for direction in ("sampling", "round trip"):
-        header += [f"{direction} predicted", "measured", "ratio"]
+        header += [f"{direction} | {column}" for column in ("predicted", "measured", "ratio")]
     caption = "Rounding errors, predicted from the plan and measured on the digits network (guidance 2, DDPM, rms per pixel)."
     save_table(out, "stability_roundoff", caption, header, rows)

@@ -31,7 +31,7 @@ def test_tables_and_figure(tmp_path: Path) -> None:
     assert set(rows) == set(chosen)
     assert float(rows["k=2: 1; 2"]["sampling, DDPM"]) == float(rows["k=2: 1; 2"]["inversion, DDPM"]) == 1.0  # O-BELM itself
     assert 0.0 < float(rows["k=3: 7/8; 1"]["inversion, DDPM"]) < 1.0
-    assert (tmp_path / "members_8.png").stat().st_size > 10_000
+    assert (tmp_path / "members_8.svg").stat().st_size > 10_000
     kept = {row["member"]: row for row in csv.DictReader((tmp_path / "members_8_kept.csv").open())}
     assert len(kept) == 34
     assert all(0.0 < float(row["kept in the solution, DDPM"]) < 3.0 * float(row["error, DDPM"]) for row in kept.values())

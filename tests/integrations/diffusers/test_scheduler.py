@@ -260,7 +260,7 @@ def test_iterative_inverses_are_refused(formula: str) -> None:
 
 def test_configs_that_cannot_be_followed_are_refused() -> None:
     for config, message in (
-        (diffusers.FlowMatchEulerDiscreteScheduler().config, "flow matching"),
+        (diffusers.FlowMatchEulerDiscreteScheduler(stochastic_sampling=True).config, "stochastic_sampling"),
         (diffusers.EDMEulerScheduler().config, "has no betas"),
         ({**SD, "use_lu_lambdas": True}, "use_lu_lambdas"),
         ({**SD, "final_sigmas_type": "big"}, "final_sigmas_type"),

@@ -35,7 +35,10 @@ def config_of(scheduler: Mapping[str, Any] | diffusers.SchedulerMixin) -> Mappin
 
 
 def is_flow(config: Mapping[str, Any]) -> bool:
-    """Whether the config is that of a flow-matching scheduler (a scheduler built in code has no _class_name in its config)."""
+    """Whether the config is that of a flow-matching scheduler (a scheduler built in code has no _class_name in its config), or
+    that of a VSVFScheduler made from one."""
+    if config.get("flow") is not None:
+        return True
     if "FlowMatch" in str(config.get("_class_name", "")) or config.get("prediction_type") == "flow_prediction":
         return True
     return "shift" in config and not has_betas(config)

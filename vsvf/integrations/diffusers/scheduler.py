@@ -15,6 +15,7 @@ from vsvf.engine.arguments import Request, whole_number
 from vsvf.engine.stepping import Steps, levels
 from vsvf.grid import FINALS, Grid
 from vsvf.integrations.diffusers.config import config_of, is_flow, read
+from vsvf.integrations.diffusers.flow import flow_grid, flow_schedule, flow_settings
 from vsvf.predictors.prediction import to_epsilon
 from vsvf.solve import ScheduleScale
 from vsvf.state import State
@@ -51,6 +52,10 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     Inversion. `inverse=True` marches from data to noise, `timesteps` upwards. From an image the starter makes the other k - 1
     states, and the noise shows its error; with `start_from(sampler.state())` the march that sampled is retraced.
 
+    Flow matching. From the config of a FlowMatchEulerDiscreteScheduler (SD3, FLUX) the nodes are that scheduler's sigmas, with its
+    shift, dynamic shifting (`mu`) and spacings, from sigma = 1 to 0, and the march runs in sigma and x themselves
+    (`vsvf.integrations.diffusers.flow`): "ddim" is its Euler step. Inversion goes up to sigma = 1, the noise itself.
+
     What a linear row cannot do is left out: `clip_sample` and `thresholding` in a config are not applied (with a warning), eta
     must be 0.
 
@@ -68,13 +73,14 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             to leading timesteps. use_karras_sigmas, use_exponential_sigmas: the spacings "karras" and "log_snr".
         set_alpha_to_one, final_sigmas_type ("zero", "sigma_min"): where sampling ends, see above.
         variance_type: "learned" or "learned_range": the first half of the network's channels is the prediction.
+        flow: what draws the sigmas of a flow-matching config ("shift", …); `from_config` fills it in.
 
     Raises:
         ValueError: a formula that cannot be stepped one evaluation at a time (implicit rows; an iterative inverse), or a config
             that cannot be read.
     """
 
-    _compatibles = [e.name for e in KarrasDiffusionSchedulers]
+    _compatibles = [*(e.name for e in KarrasDiffusionSchedulers), "FlowMatchEulerDiscreteScheduler"]
     order = 1
     init_noise_sigma = 1.0
 
@@ -101,6 +107,7 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         starter: str = "ddim",
         inverse: bool = False,
         arithmetic: str | None = None,
+        flow: dict[str, Any] | None = None,
     ) -> None:
         name = _formula_name(formula, steps, parameters)
         self.formula = formulas.by_name(name)
@@ -108,7 +115,7 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             self.register_to_config(formula=name, steps=None, parameters=None)
         if final_sigmas_type is not None and final_sigmas_type not in FINAL_TYPES:
             raise ValueError(f"final_sigmas_type={final_sigmas_type!r} is not known; choose 'zero', 'sigma_min' or None")
-        self.schedule, self.kind = read(self.config)
+        self._read()
         table = np.arange(num_train_timesteps)
         self.alphas_cumprod = torch.from_numpy(self.schedule.alpha(table) ** 2).float()
         self.timesteps = torch.from_numpy(table if inverse else table[::-1].copy())
@@ -129,12 +136,22 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         """A scheduler from another one's config, as in diffusers; keyword arguments go before the config's entries.
 
         Raises:
-            ValueError: a config that is not one of a beta schedule, or that asks for nodes which are not implemented.
+            ValueError: a config of neither a beta schedule nor flow matching, or that asks for nodes which are not implemented.
         """
         if config is not None:
-            _check(config_of(config))
             config = config_of(config)
+            if not is_flow(config):
+                _check(config)
+            elif config.get("flow") is None:
+                kwargs.setdefault("flow", flow_settings(config))
         return super().from_config(config, return_unused_kwargs, **kwargs)
+
+    def _read(self) -> None:
+        """The schedule that levels and times follow, and what the network's output is there."""
+        if self.config["flow"] is not None:
+            self.schedule, self.kind = flow_schedule(self.config["num_train_timesteps"]), "epsilon"  # v is the slope in sigma
+        else:
+            self.schedule, self.kind = read(self.config)
 
     # ---- the grid ------------------------------------------------------------------------------------------
 
@@ -144,6 +161,7 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         device: str | torch.device | None = None,
         timesteps: Sequence[int] | None = None,
         sigmas: Sequence[float] | None = None,
+        mu: float | None = None,
     ) -> None:
         """Draw the grid and forget the states (but those of `start_from`, which wait for their first step).
 
@@ -151,18 +169,27 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             num_inference_steps: N. device: of `timesteps`.
             timesteps: the times of nodes N … 1 instead, decreasing, whichever the direction. Below them comes sigma_bar = 0
                 or the smallest, as the config says.
-            sigmas: sigma_bar of all the nodes N … 0 instead, decreasing.
+            sigmas: sigma_bar of all the nodes N … 0 instead, decreasing. (Flow matching: as that scheduler takes them, sigmas of
+                the nodes N … 1 before they are shifted, beside num_inference_steps or not.)
+            mu: of dynamic shifting, for flow matching.
 
         Raises:
-            ValueError: none or several of the three, times that do not decrease, or a grid that is too short for the formula.
+            ValueError: none or several of the three, mu without flow matching, times that do not decrease, or a grid that is too
+                short for the formula.
             StateFileError: `start_from` was given the states of another grid.
 
         Warns:
             ZeroStabilityWarning: the formula amplifies perturbations without bound, as `vsvf.sample` and `vsvf.invert` warn.
         """
-        if sum(v is not None for v in (num_inference_steps, timesteps, sigmas)) != 1:
+        given = sum(v is not None for v in (num_inference_steps, timesteps, sigmas))
+        flow = self.config["flow"]
+        if given != 1 and (flow is None or given == 0):
             raise ValueError("give one of num_inference_steps, timesteps and sigmas")
-        if sigmas is not None:
+        if mu is not None and flow is None:
+            raise ValueError("mu is for the dynamic shifting of flow matching, and this is a beta schedule")
+        if flow is not None:
+            grid = flow_grid(flow, int(self.config["num_train_timesteps"]), num_inference_steps, sigmas, timesteps, mu)
+        elif sigmas is not None:
             nodes = np.asarray(sigmas, dtype=np.float64)[::-1]
             grid = Grid(nodes, self.schedule.alpha_at(nodes), None, "given sigmas")
         elif timesteps is not None:
@@ -353,14 +380,19 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return self._index if self._march is not None else None
 
     def add_noise(self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """alpha_t x_0 + sigma_t eps at the times t of `timesteps` (one, or one per sample)."""
+        """alpha_t x_0 + sigma_t eps at the times t of `timesteps` (one, or one per sample); alpha = 1 - sigma for flow matching."""
         t = np.atleast_1d(timesteps.detach().cpu().numpy().astype(np.float64))
         shape = (-1, *[1] * (original_samples.ndim - 1))
+        sigmas = self.schedule.sigma(t)
+        alphas = self.schedule.alpha(t) if self.config["flow"] is None else 1.0 - sigmas
         alpha, sigma = (
-            torch.as_tensor(v, device=original_samples.device).to(original_samples.dtype).reshape(shape)
-            for v in (self.schedule.alpha(t), self.schedule.sigma(t))
+            torch.as_tensor(v, device=original_samples.device).to(original_samples.dtype).reshape(shape) for v in (alphas, sigmas)
         )
         return alpha * original_samples + sigma * noise
+
+    def scale_noise(self, sample: torch.Tensor, timestep: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """`add_noise` by the name and order of arguments that flow-matching pipelines use."""
+        return self.add_noise(sample, noise, timestep)
 
     def __len__(self) -> int:
         return int(self.config["num_train_timesteps"])
@@ -436,7 +468,7 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         under_way = state.pop("under_way", None)
         self.__dict__.update(state, _march=None, _returned=(None, None))
         self.formula = formulas.by_name(self.config["formula"])
-        self.schedule, self.kind = read(self.config)
+        self._read()
         if under_way is not None:
             grid, x, snapshot = under_way
             self._march = Steps(self._request(grid, x), ScheduleScale(self.schedule), resume=snapshot)
@@ -478,11 +510,6 @@ def _toy_grid() -> Grid:
 
 
 def _check(config: Mapping[str, Any]) -> None:
-    if is_flow(config):
-        raise ValueError(
-            "VSVFScheduler is for beta schedules (DDPM, Stable Diffusion 1, 2, XL); for flow matching use "
-            "vsvf.integrations.diffusers.transformer with vsvf.sample and vsvf.invert"
-        )
     read(config)
     asked = [key for key in REFUSED if config.get(key)]
     if asked:

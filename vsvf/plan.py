@@ -9,6 +9,7 @@ A linear multistep formula has z_s = x_bar_{N-s}. Coupled methods (EDICT) interl
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 
@@ -114,10 +115,11 @@ class Plan:
         """Explicit both ways: exactly invertible (BELM, proposition 2 of the paper)."""
         return self.explicit and self.backward_explicit
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the rows, the nodes and the layout: equal for equal formula and grid, different otherwise."""
-        digest = hashlib.sha256(f"{self.name}|{self.index.tolist()}|{self.first}|{self.last}".encode())
+        digest = hashlib.sha256(f"{self.name}|{self.first}|{self.last}".encode())
+        digest.update(self.index.tobytes())
         for values in (self.a, self.c, self.node, self.position):
             digest.update(str(values.shape).encode())
             digest.update((values + 0.0).tobytes())  # + 0.0 turns -0.0 into 0.0

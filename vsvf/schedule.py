@@ -7,6 +7,8 @@ between the model's time t and sigma_bar, and to scale a state into what the net
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -50,6 +52,14 @@ class Schedule:
         return f"Schedule({self.name}, sigma_bar {self.sigma_bar_min:.4g} to {self.sigma_bar_max:.4g})"
 
     # ---- the functions -------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of alpha and t at 64 levels, to the seven digits that another machine computes alike."""
+        low, high = max(self.sigma_bar_min, 1e-3), min(self.sigma_bar_max, 1e3)
+        levels = np.geomspace(low, high, 66)[1:-1]
+        numbers = np.concatenate([self.alpha_at(levels), self.timestep(levels)])
+        return hashlib.sha256(numbers.astype(np.float32).tobytes()).hexdigest()
 
     def sigma_bar(self, t: Any) -> Array:
         """sigma_bar(t) = sigma(t) / alpha(t), increasing in t."""

@@ -257,7 +257,7 @@ class ScheduleScale:
     """A schedule in the place of a predictor: alpha and the model's time at sigma_bar."""
 
     def __init__(self, schedule: Schedule) -> None:
-        self.alpha, self.time = schedule.alpha_at, schedule.timestep
+        self.schedule, self.alpha, self.time = schedule, schedule.alpha_at, schedule.timestep
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from vsvf.errors import StateFileError
 from vsvf.files import write_atomically
 from vsvf.fixed import unit
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
 
     from vsvf.formula import Formula
     from vsvf.grid import Grid
-
-Array = np.ndarray
 
 FORMAT = "vsvf-state-2"
 
@@ -49,7 +45,7 @@ class Record:
 
     Attributes:
         formula, fingerprint: name and SHA-256 of the plan that it belongs to.
-        schedule: SHA-256 of alpha and the model's time at the plan's levels (`schedule_digest`), "" where no predictor made it.
+        schedule: fingerprint of the predictor's schedule, "" where no predictor made it.
         window: index of the oldest state (in sampling order) among the plan's states; 0 at the noise end.
         node: index of the grid node reached, N at the noise end, 0 at the data end.
         sigma_bar: of that node.
@@ -91,12 +87,6 @@ class Record:
             raise ValueError(f"{plan.name} stands within a step (row {window}): take the rows up to the next node")
         position = float(plan.position[window + image])
         return cls(plan.name, plan.fingerprint, window, node, position, direction, image, arithmetic, **more)
-
-
-def schedule_digest(alpha: Array, time: Array) -> str:
-    """SHA-256 of alpha and the model's time at a plan's levels, to the seven digits that another machine computes alike."""
-    numbers = [np.asarray(v, dtype=np.float64).astype(np.float32) + np.float32(0.0) for v in (alpha, time)]
-    return hashlib.sha256(b"".join(v.tobytes() for v in numbers)).hexdigest()
 
 
 @dataclass(frozen=True)

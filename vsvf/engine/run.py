@@ -15,17 +15,20 @@ from vsvf.engine.integers import FixedRegister, decoded, encoded
 from vsvf.engine.march import Questions, questions
 from vsvf.engine.register import Register
 from vsvf.engine.watch import Watch
-from vsvf.errors import NonFiniteError, StateFileError
+from vsvf.errors import FixedPointOverflowError, NonFiniteError, StateFileError
 from vsvf.fixed import BitPlan, plan_bits
 from vsvf.plan import Plan
+from vsvf.schedule import Schedule
 from vsvf.starter import LOWER_ORDER, Starter, lower_order_plan, starter_by_name
-from vsvf.state import Record, Scales, State, schedule_digest
+from vsvf.state import Record, Scales, State
 
 Array = np.ndarray
 
 
 class Scale(Protocol):
-    """What a march must know of a predictor: the scale of its states, and its times."""
+    """What a march must know of a predictor: the scale of its states, its times, and the schedule they come from."""
+
+    schedule: Schedule
 
     def alpha(self, sigma_bar: Array) -> Array:
         """alpha at sigma_bar: states are x = alpha x_bar."""
@@ -77,9 +80,9 @@ class Run:
         low, high = min(start, end), max(start, end)
         rows = plan.between(low, high)
         rows = rows if request.sampling else rows.inverse()
-        self.digest = schedule_digest(scale.alpha(plan.node), scale.time(plan.node))
+        self.schedule = scale.schedule.fingerprint
         given = request.given
-        if given is not None and given.record.schedule not in ("", self.digest):
+        if given is not None and given.record.schedule not in ("", self.schedule):
             raise StateFileError(
                 f"the state of {plan.name} was made under another schedule (another alpha or another time at the same "
                 "sigma_bar): a state only marches on with the predictor that made it"
@@ -199,7 +202,11 @@ class Run:
                 if exponent is None:
                     self.window[n] = found
                 else:
-                    self.window[n] = encoded(found, exponent, f"{self.request.plan.name}: state {n} of the march")
+                    try:
+                        self.window[n] = encoded(found, exponent, f"{self.request.plan.name}: state {n} of the march")
+                    except FixedPointOverflowError:
+                        self.watch.check()  # a slope that was not finite is the first thing to be said
+                        raise
                     register.put(s, decoded(self.window[n], exponent))
 
     def replace(self, s: int, x: torch.Tensor) -> None:
@@ -254,7 +261,7 @@ class Run:
             window,
             request.direction,
             request.arithmetic,
-            schedule=self.digest,
+            schedule=self.schedule,
             starter=self.starter,
             nfe=nfe,
             scales=scales,

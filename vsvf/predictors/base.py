@@ -118,7 +118,10 @@ class Predictor:
         """What the network says of x in its own dtype."""
         given = x.to(x.dtype if self.dtype is None else self.dtype, copy=True)  # and aligned alike at every call
         time_dtype = torch.int64 if self.integer_time else (given.dtype if given.dtype == torch.float64 else torch.float32)
-        times = torch.as_tensor(t).to(time_dtype).to(x.device).expand(x.shape[0])
+        if t.ndim == 0:
+            times = torch.full(x.shape[:1], t.item(), dtype=time_dtype, device=x.device)
+        else:
+            times = torch.as_tensor(t).to(x.device, time_dtype).expand(x.shape[0])
         try:
             return self.network(given, times)
         except RuntimeError as error:

@@ -3,8 +3,8 @@
 import os
 import random
 
+import hostile_commands as hostile
 import pytest
-from fuzz import hostile_commands as hostile
 
 
 @pytest.fixture(scope="module")

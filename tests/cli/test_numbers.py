@@ -120,6 +120,15 @@ def test_check_rejects_three_step_belm(vsvf):
     assert max(root["modulus"] for root in document["spurious_roots"]) == pytest.approx(9.899, abs=1e-3)
 
 
+def test_check_on_the_network(vsvf):
+    grid = ("--steps", 6, "--spacing", "leading", "--final", "smallest", "--no-order", "--model", "digits")
+    document = vsvf("check", "stable_belm(5)", *grid, "--json").json
+    assert document["examination"]["suspect"] is document["examination"]["sampling"]["suspect"] is True
+    assert document["examination"]["sampling"]["error_over_belm2"] > 2.0
+    assert "do not use it here" in vsvf("check", "stable_belm(5)", *grid).out
+    assert vsvf("check", "belm(2)", "--steps", 6, "--no-order", "--json").json["examination"] is None
+
+
 def test_check_without_measuring(vsvf):
     for name in ("ddim", "edict", "bdf(2)", "adams_bashforth(2)", "stable_belm(3)"):
         document = vsvf("check", name, "--steps", 10, "--no-order", "--json").json

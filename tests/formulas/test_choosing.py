@@ -25,8 +25,8 @@ def test_what_it_says():
     def name(spacing, final="smallest", **options):
         return recommended(Grid.from_schedule(Schedule.linear(), 50, spacing, final), **options).name
 
-    assert name("leading") == "corrected(stable_belm(3),0.7,4)"
-    assert name("leading", direction="inversion") == "stable_belm(3)"
+    assert name("leading") == "corrected(coarse_belm,0.7,4)"
+    assert name("leading", direction="inversion") == "coarse_belm"
     assert name("leading", "zero") == "stable_belm(3)"
     assert name("log_snr") == formulas.power_fitted_belm(0.7, 7 / 8, 2.0, 0.75).name
     assert name("karras", kind="sample") == formulas.power_fitted_belm(0.6, 5 / 6, 2.25, 0.85).name
@@ -36,3 +36,14 @@ def test_what_it_says():
 def test_unknown_wishes_are_refused(option, message):
     with pytest.raises(ValueError, match=message):
         recommended(Grid.from_sigma_bar(np.linspace(0.1, 1.0, 9)), **option)
+
+
+def test_the_coarse_member_is_the_one_with_these_parameters():
+    root = np.exp(0.85j * np.pi)
+    nodes = [0.1, 0.3, 0.4, 0.9]
+    for found, expected in zip(
+        formulas.by_name("coarse_belm").weights(nodes),
+        formulas.root_placed_belm((root, root.conjugate()), 1.65, 1.4, 3).weights(nodes),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-14)
+    assert formulas.by_name("corrected(coarse_belm, 0.7, 4)").main.name == "coarse_belm"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from typing import TYPE_CHECKING
 
 from vsvf.commands.answer import Answer
 from vsvf.commands.common import (
@@ -12,10 +13,16 @@ from vsvf.commands.common import (
     GRID_KEYS,
     add_grid_arguments,
     describe_grid,
+    finite,
     given_settings,
     grid_settings,
     make_grid,
 )
+
+if TYPE_CHECKING:
+    from vsvf.convergence.examine import Examination
+    from vsvf.formula import Formula
+    from vsvf.grid import Grid
 
 DESCRIPTION = """\
 Check a formula on a grid: how fast its error falls as steps are added (order), and how much it can amplify rounding errors
@@ -35,6 +42,7 @@ examples:
   vsvf check 'belm(2)' --schedule linear --steps 50
   vsvf check 'belm(3)' --steps 50              the highest order is of no use: K = 1e41
   vsvf check 'stable_belm(4)' --schedule scaled_linear --spacing leading --steps 50 --json
+  vsvf check 'stable_belm(4)' --spacing leading --final smallest --steps 20 --no-order --model digits --label 3 --guidance 2
 
 In JSON, gaussian_error is what sampling on these steps is off by per pixel, worst case, for Gaussian data of standard
 deviation 0.5, ddim_error the same of DDIM, and too_coarse says that a zero-stable formula is more than three times worse. null
@@ -51,6 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("formula", metavar="FORMULA", help="for instance 'belm(2)'; the list is below")
     add_grid_arguments(parser)
     parser.add_argument("--no-order", action="store_true", help="do not measure the order (seconds)")
+    parser.add_argument(
+        "--model",
+        choices=("digits",),
+        help="examine it on a network too, the embedded one: its spurious modes and its error against O-BELM's, with the Jacobian "
+        "measured along two trajectories (on a predictor of your own: vsvf.examine)",
+    )
+    parser.add_argument("--label", type=int, default=3, metavar="DIGIT", help="of the network's digit, with --model (default 3)")
+    parser.add_argument("--guidance", type=finite, default=1.0, metavar="W", help="guidance scale, with --model (default 1)")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
@@ -70,6 +86,7 @@ def run(args: argparse.Namespace) -> Answer:
         found = order(formula, STEPS)
         measured = {"sampling": _slope(found.sampling), "inversion": _slope(found.inversion)}
     roots = [complex(z) for z in report.spurious_roots]
+    examination = _examined(formula, grid, args) if args.model else None
     document = {
         "formula": formula.name,
         "grid": {"name": grid.name, "steps": grid.steps, "sigma_bar": [grid.sigma_bar[0], grid.sigma_bar[-1]]},
@@ -85,6 +102,7 @@ def run(args: argparse.Namespace) -> Answer:
         "ddim_error": report.ddim_error,
         "too_coarse": report.too_coarse,
         "sentence": report.sentence,
+        "examination": None if examination is None else _document(examination),
     }
     lines = [
         f"{formula.name} on {describe_grid(grid)}",
@@ -97,7 +115,36 @@ def run(args: argparse.Namespace) -> Answer:
         "",
         f"{report.sentence[0].upper()}{report.sentence[1:]}.",
     ]
+    if examination is not None:
+        lines.append(f"{examination.sentence[0].upper()}{examination.sentence[1:]}.")
     return Answer(document, "\n".join(lines), args.json)
+
+
+def _examined(formula: Formula, grid: Grid, args: argparse.Namespace) -> Examination:
+    """The formula on the embedded network, along two trajectories."""
+    import torch
+
+    from vsvf.commands.network import draw_noise, make_predictor
+    from vsvf.convergence.examine import examine
+
+    device = torch.device("cpu")
+    predictor = make_predictor({"label": [args.label], "guidance": args.guidance, "dtype": "float32"}, 2, device)
+    return examine(predictor, draw_noise(2, 0, predictor, float(grid.sigma_bar[-1]), device), grid, formula)
+
+
+def _document(examination: Examination) -> dict[str, object]:
+    ways = {"sampling": examination.sampling, "inversion": examination.inversion}
+    return {
+        "suspect": examination.suspect,
+        "sentence": examination.sentence,
+        "nfe": examination.nfe,
+        **{
+            name: None
+            if way is None
+            else {"error_over_belm2": way.ratio, "growth": float(way.growth.max()), "suspect": way.suspect}
+            for name, way in ways.items()
+        },
+    }
 
 
 def _slope(slope: float | None) -> float | None:

@@ -20,7 +20,7 @@ from vsvf.formulas.corrected import corrected
 from vsvf.formulas.coupled import edict, mccallum_foster
 from vsvf.formulas.dpm_solver import dpm_solver_pp
 from vsvf.formulas.power_fitted import power_fitted_belm
-from vsvf.formulas.root_placed import root_placed_belm, stable_belm
+from vsvf.formulas.root_placed import coarse_belm, root_placed_belm, stable_belm
 
 CONSTRUCTORS: dict[str, Callable[..., Formula]] = {
     "ddim": ddim,
@@ -35,6 +35,7 @@ CONSTRUCTORS: dict[str, Callable[..., Formula]] = {
     "mccallum_foster": mccallum_foster,
     "root_placed_belm": root_placed_belm,
     "stable_belm": stable_belm,
+    "coarse_belm": coarse_belm,
     "power_fitted_belm": power_fitted_belm,
     "corrected": corrected,
 }
@@ -76,7 +77,8 @@ def by_name(name: str) -> Formula:
 def _build(call: names.Call, name: object) -> Formula:
     if call.family not in CONSTRUCTORS:
         raise ValueError(
-            f"formula {str(name)[:80]!r}: {call.family!r} is neither a number nor a formula; formulas are {', '.join(CONSTRUCTORS)}"
+            f"formula {str(name)[:80]!r}: the arguments in parentheses must be numbers or formulas, and {call.family!r} is neither a "
+            "number nor a formula"
         )
     make = CONSTRUCTORS[call.family]
     arguments = [_build(value, name) if isinstance(value, names.Call) else value for value in call.arguments]
@@ -104,6 +106,7 @@ __all__ = [
     "bdia",
     "belm",
     "by_name",
+    "coarse_belm",
     "corrected",
     "ddim",
     "deis",

@@ -7,7 +7,7 @@ from vsvf.formulas.adams import ddim
 from vsvf.formulas.belm import belm
 from vsvf.formulas.corrected import corrected
 from vsvf.formulas.power_fitted import power_fitted_belm
-from vsvf.formulas.root_placed import stable_belm
+from vsvf.formulas.root_placed import coarse_belm, stable_belm
 from vsvf.grid import Grid
 
 LONG_LAST_STEP = 3.0  # s_1 / s_0 from which the lowest step makes most of the error
@@ -20,7 +20,7 @@ def recommended(grid: Grid, kind: str = "epsilon", direction: str = "both") -> F
 
     - 2 steps: O-BELM; 1 step: DDIM, whose inverse is an equation.
     - Grids that end at sigma_bar = 0: stable_belm(3), which needs nothing of the last node.
-    - Grids whose lowest step is long, s_1 / s_0 above 3, as leading timesteps that end at the smallest sigma_bar: stable_belm(3),
+    - Grids whose lowest step is long, s_1 / s_0 above 3, as leading timesteps that end at the smallest sigma_bar: coarse_belm,
       with a corrector row unless only an inversion is wanted, which the row does not help.
     - Grids without such a step, as Karras's and log-SNR nodes: a power-fitted formula, nearer to log sigma_bar where the network
       predicts x_0.
@@ -41,5 +41,5 @@ def recommended(grid: Grid, kind: str = "epsilon", direction: str = "both") -> F
     if lowest[0] == 0.0:
         return stable_belm(3)
     if lowest[1] / lowest[0] > LONG_LAST_STEP:
-        return stable_belm(3) if direction == "inversion" else corrected(stable_belm(3), 0.7, 4.0)
+        return coarse_belm() if direction == "inversion" else corrected(coarse_belm(), 0.7, 4.0)
     return power_fitted_belm(0.6, 5 / 6, 2.25, 0.85) if kind == "sample" else power_fitted_belm(0.7, 7 / 8, 2.0, 0.75)

@@ -93,6 +93,16 @@ def stable_belm(k: int) -> LinearMultistep:
     return _build(f"stable_belm({k})", zeta, exponent, 1.0, slope_rho, k - k % 2, "root placement, docs/stability.md")
 
 
+def coarse_belm() -> LinearMultistep:
+    """The three-step member for coarse grids: roots e^{± 17 pi i / 20}, modes in sigma_bar^{1/1.4} with exponent 1.65, slopes in
+    sigma_bar^{1/3}.
+
+    Its weights are large where the lowest interval is as long as sigma_bar itself, so that the error made there reaches inversion
+    least (docs/stability.md, coordinates); with a corrector row it is the most robust formula of docs/choosing.md. Order 2.
+    """
+    return _build("coarse_belm", _check_roots(roots_at((17 / 20,))), 1.65, 1.4, 3, 2, "root placement, docs/stability.md")
+
+
 def increments(nodes: Array, rho: float) -> Array:
     """s_j^{1/rho} - s_{j-1}^{1/rho} of neighbouring nodes (..., n), without cancellation; (..., n-1)."""
     h = np.diff(nodes, axis=-1)

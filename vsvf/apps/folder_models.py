@@ -68,27 +68,11 @@ def _unconditional(root: Path, dtype: torch.dtype, device: str | torch.device) -
 
 
 def _latent(root: Path, dtype: torch.dtype, device: str | torch.device) -> Model:
-    from diffusers import StableDiffusionPipeline
-
     from vsvf.integrations.diffusers import Autoencoder, from_pipeline
     from vsvf.integrations.diffusers.config import read
+    from vsvf.integrations.diffusers.pipelines import load_pipeline
 
-    try:
-        pipe = StableDiffusionPipeline.from_pretrained(
-            str(root),
-            local_files_only=True,
-            use_safetensors=True,
-            low_cpu_mem_usage=False,
-            torch_dtype=dtype,
-            safety_checker=None,
-            requires_safety_checker=False,
-        )
-    except (OSError, RuntimeError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"the pipeline in {root} cannot be loaded: {' '.join(str(error).split())}") from error
-    pipe.set_progress_bar_config(disable=True)
-    pipe.to(device)
-    for part in (pipe.unet, pipe.vae, pipe.text_encoder):
-        part.eval().requires_grad_(False)
+    pipe = load_pipeline(root, dtype=dtype, device=device)
     autoencoder = Autoencoder(pipe.vae)
     side, factor = int(pipe.unet.config["sample_size"]), 2 ** (len(pipe.vae.config["block_out_channels"]) - 1)
 

@@ -7,5 +7,6 @@ from vsvf.predictors.digits import digits
 from vsvf.predictors.guidance import Guided
 from vsvf.predictors.mixture import from_ode, gaussian_mixture, ideal_denoiser
 from vsvf.predictors.noise import noise
+from vsvf.predictors.scenes import scenes
 
-__all__ = ["ClosedForm", "Guided", "Predictor", "digits", "from_ode", "gaussian_mixture", "ideal_denoiser", "noise"]
+__all__ = ["ClosedForm", "Guided", "Predictor", "digits", "from_ode", "gaussian_mixture", "ideal_denoiser", "noise", "scenes"]

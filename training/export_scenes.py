@@ -1,0 +1,44 @@
+"""Writes the pipeline's folder from the checkpoint of `training.train_scenes`, whatever state its training has reached.
+
+    python -m training.export_scenes --vae FOLDER --work FOLDER --out vsvf/assets/scenes
+
+The UNet's averaged weights are stored in float16, which halves the folder; they are loaded, and computed with, in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from training.scenes_model import make_pipeline, make_text_encoder, make_unet, read_autoencoder, write_pipeline
+
+
+def halve(file: Path) -> None:
+    """Rewrites a safetensors file with float16 numbers."""
+    weights = {name: weight.half() for name, weight in load_file(file).items()}
+    save_file(weights, file, metadata={"format": "pt"})
+    file.chmod(0o644)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Writes the scenes pipeline from a checkpoint.")
+    parser.add_argument("--vae", type=Path, required=True, help="folder of the trained autoencoder")
+    parser.add_argument("--work", type=Path, required=True, help="folder of the checkpoint")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the pipeline")
+    args = parser.parse_args()
+    state = torch.load(args.work / "checkpoint.pt", weights_only=True, map_location="cpu")
+    text_encoder, unet = make_text_encoder(), make_unet()
+    text_encoder.load_state_dict(state["average"]["text_encoder"])
+    unet.load_state_dict(state["average"]["unet"])
+    write_pipeline(make_pipeline(read_autoencoder(args.vae), text_encoder.eval(), unet.eval()), args.out)
+    halve(args.out / "unet" / "diffusion_pytorch_model.safetensors")
+    step, seconds, loss = state["clock"]
+    print(f"step {step}, {seconds / 60:.1f} minutes, loss {loss:.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,11 @@ class NonFiniteError(VsvfError):
 
 
 class ConvergenceError(VsvfError):
-    """A fixed-point iteration did not reach its tolerance within its cap."""
+    """A fixed-point iteration did not reach its tolerance within its cap.
+
+    Attributes:
+        residual: the last relative change. iterations: how many were made.
+    """
 
     def __init__(self, message: str, residual: float, iterations: int) -> None:
         super().__init__(message)

@@ -50,6 +50,7 @@ class LinearMultistep(Formula):
     """A k-step formula (12), given by one function.
 
     Attributes:
+        name, steps, order, source: as it calls itself, k, the order that it claims, and who published it.
         function: (nodes, alpha) -> (a, c), all float64 with any leading shape: nodes (..., k+1) are the window s_0 … s_k,
             alpha the alphas there (only BDIA uses them); a is (..., k) for j = 1 … k; c is (..., k+1) for j = 0 … k,
             the weight of eps_bar at s_j with the step already multiplied in.

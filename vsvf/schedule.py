@@ -24,6 +24,9 @@ def _as_array(values: Any) -> Array:
 class Schedule:
     """A noise schedule as three float64 functions of numpy arrays.
 
+    Args:
+        sigma_bar: of the model's time t. timestep: its inverse, t at sigma_bar. alpha: of sigma_bar.
+
     Attributes:
         name: what it is called in reports.
         table: number of integer timesteps of the model's table (1000 for DDPM), or None when time is continuous.

@@ -95,6 +95,9 @@ class State:
 
     `sample` and `invert` go on from a state as if they had never stopped; a bidirectionally explicit method returns from it
     exactly (to rounding). In fixed-point arithmetic the values are int64, and the tape holds the bits set aside (`vsvf.fixed`).
+
+    Attributes:
+        values: the states. record: where they stand and how they came there. tape: row -> bits set aside.
     """
 
     values: torch.Tensor

@@ -68,5 +68,5 @@ def ideal_denoiser(data: torch.Tensor, std: float = 0.05, schedule: Schedule | N
 
 
 def from_ode(function: Callable[[torch.Tensor, Any], torch.Tensor]) -> ClosedForm:
-    """The right-hand side of dx/ds = f(x, s) as a predictor with alpha = 1: any ODE can be marched."""
+    """The right-hand side `function`(x, s) of dx/ds = f(x, s) as a predictor with alpha = 1: any ODE can be marched."""
     return ClosedForm(function)

@@ -218,7 +218,11 @@ class Growth:
 
 @dataclass(frozen=True)
 class Refinement:
-    """`refine`'s verdict in each direction."""
+    """`refine`'s verdict in each direction.
+
+    Attributes:
+        formula: its name. sampling, inversion: how K grows along each.
+    """
 
     formula: str
     sampling: Growth
@@ -232,7 +236,7 @@ def refine(formula: Formula, family: GridFamily, steps: Sequence[int] = (50, 100
     N^(-1/2) (a limit being approached); the smallest misfit decides. Growth by less than N^0.2 is called bounded outright.
 
     Args:
-        steps: at least 4 increasing numbers of steps.
+        formula: the formula. family: the grid of N steps. steps: at least 4 increasing numbers of steps.
     """
     counts = np.asarray(steps, dtype=int)
     if counts.ndim != 1 or len(counts) < 4 or np.any(np.diff(counts) <= 0):

@@ -129,7 +129,7 @@ def _examined(formula: Formula, grid: Grid, args: argparse.Namespace) -> Examina
 
     device = torch.device("cpu")
     predictor = make_predictor({"label": [args.label], "guidance": args.guidance, "dtype": "float32"}, 2, device)
-    return examine(predictor, draw_noise(2, 0, predictor, float(grid.sigma_bar[-1]), device), grid, formula)
+    return examine(predictor, draw_noise(2, 0, predictor, grid, device), grid, formula)
 
 
 def _document(examination: Examination) -> dict[str, object]:

@@ -6,6 +6,7 @@ import argparse
 import errno
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,12 +163,16 @@ def _generate(jobs: list[Samples], processes: Processes) -> None:
     with Progress(total, label, "evaluations", done) as progress:
         for job in jobs:
             try:
-                job.generate(processes.rank, processes.world, lambda count, job=job: progress.add(count * cost[id(job)]))
+                job.generate(processes.rank, processes.world, partial(_count, progress, cost[id(job)]))
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
                 reason = "the disk is full; every picture so far is whole, and the same command goes on from there"
                 raise OSError(f"could not write into {job.folder}: {reason}") from error
+
+
+def _count(progress: Progress, cost: int, count: int) -> None:
+    progress.add(count * cost)
 
 
 def _judge(

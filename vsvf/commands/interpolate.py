@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> Answer:
         with Progress(args.frames, "interpolate", "pictures") as progress:
             for start in range(0, args.frames, args.batch):
                 part = shares[start : start + args.batch]
-                predictor = predictors[0] if same else blended(*predictors, part)
+                predictor = predictors[0] if same else blended(predictors[0], predictors[1], part)
                 state = sample(predictor, between(first, second, part), grid, formula, warn=False)
                 pictures.append(model.codec.decode(state.x).double().cpu())
                 progress.add(len(part))

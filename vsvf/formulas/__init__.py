@@ -77,8 +77,8 @@ def by_name(name: str) -> Formula:
 def _build(call: names.Call, name: object) -> Formula:
     if call.family not in CONSTRUCTORS:
         raise ValueError(
-            f"formula {str(name)[:80]!r}: the arguments in parentheses must be numbers or formulas, and {call.family!r} is neither a "
-            "number nor a formula"
+            f"formula {str(name)[:80]!r}: the arguments in parentheses must be numbers or formulas, and {call.family!r} is "
+            "neither a number nor a formula"
         )
     make = CONSTRUCTORS[call.family]
     arguments = [_build(value, name) if isinstance(value, names.Call) else value for value in call.arguments]

@@ -67,7 +67,7 @@ def flow_grid(
     Raises:
         ValueError: what that scheduler refuses, such as dynamic shifting without mu.
     """
-    euler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=num_train_timesteps, **settings)
+    euler: Any = FlowMatchEulerDiscreteScheduler(num_train_timesteps=num_train_timesteps, **settings)
     euler.set_timesteps(num_inference_steps, sigmas=sigmas, timesteps=timesteps, mu=mu)
     nodes = euler.sigmas.double().numpy()[::-1]
     return Grid(nodes, np.ones_like(nodes), None, "flow matching")

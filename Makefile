@@ -1,8 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= results
+MINUTES ?= 10
+SEED ?= 0
 
-.PHONY: report reproduce reproduce-full test lint docs bench clean
+.PHONY: report reproduce reproduce-full test quick fuzz lint docs bench clean
 
 report: .venv/installed
 	$(BIN)/python -m analysis --out $(OUT)
@@ -15,6 +17,13 @@ reproduce-full: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n auto
+
+quick: .venv/installed
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
+fuzz: .venv/installed
+	$(BIN)/python tests/fuzz/marches.py --minutes $(MINUTES) --seed $(SEED)
+	$(BIN)/python tests/fuzz/hostile_commands.py --count 1000 --seed $(SEED)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -152,8 +152,13 @@ OPTIONS: dict[str, dict[str, list[str] | None]] = {
     "budget": {**GRID, **NETWORK, "--json": None, "--eight-bit": None, "--reference-steps": ["2", "3", "0", *NUMBERS[:8]]},
 }  # fmt: skip
 POSITIONAL = {"coefficients": FORMULAS, "check": FORMULAS, "invert": FILES, "budget": FILES}
-SMALL = {"sample": ["--steps", "3", "--count", "1"], "invert": ["--steps", "3"], 
-         "budget": ["--steps", "3", "--reference-steps", "2"], "check": ["--no-order", "--steps", "5"], "coefficients": ["--steps", "3"]}  # fmt: skip
+SMALL = {
+    "sample": ["--steps", "3", "--count", "1"],
+    "invert": ["--steps", "3"],
+    "budget": ["--steps", "3", "--reference-steps", "2"],
+    "check": ["--steps", "5"],
+    "coefficients": ["--steps", "3"],
+}
 WEIGHTS = {"derive": 5, "coefficients": 5, "check": 3, "sample": 3, "invert": 3, "budget": 1}
 
 
@@ -170,8 +175,6 @@ def command_line(rng: random.Random) -> list[str]:
     chosen = rng.sample(list(options), k=min(len(options), rng.randrange(5)))
     small = SMALL.get(command, [])
     for name, value in zip(small[::2], small[1::2]):
-        if name == "--no-order":
-            continue
         if name not in chosen and "--nodes" not in chosen and "--from" not in chosen:
             line += [name, value]
     if command == "check" and "--no-order" not in chosen:

@@ -4,7 +4,7 @@ import os
 import random
 
 import pytest
-from fuzz import hostile_commands as hostile
+import hostile_commands as hostile
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import os
 import random
 
-import pytest
 import hostile_commands as hostile
+import pytest
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ import vsvf
 from analysis import progress, style
 from analysis.common import generator, save_answer, save_figure, save_number, save_table
 from vsvf import Fixed, predictors
+from vsvf.apps.roundtrip import from_noise
 
 METHODS = ("belm(2)", "bdia(1)", "mccallum_foster(0.999)", "edict(0.93)", "stable_belm(3)", "stable_belm(4)")
 STEPS = (10, 20, 40)
@@ -45,12 +46,13 @@ def round_trip(method: str, arithmetic: str, steps: int, x: torch.Tensor) -> tup
     number: str | Fixed = (WIDE if method.startswith("edict") else Fixed()) if arithmetic == "fixed" else arithmetic
     try:
         start = vsvf.sample(predictor, x, grid, method, arithmetic=number, stop=steps, warn=False)
-        there = vsvf.sample(predictor, start, grid, method, warn=False)
-        back = vsvf.invert(predictor, there, grid, method, warn=False)
+        trip = from_noise(predictor, start, grid, method, warn=False)
     except vsvf.NonFiniteError:
         return float("inf"), start.values.numel()
     except vsvf.FixedPointOverflowError:
         return float("nan"), -1
+    assert trip.ended is not None
+    back = trip.ended
     difference = (back.values.double() - start.values.double()).abs().max()
     scale = 2.0 ** -min(start.record.scales.exponents) if arithmetic == "fixed" else 1.0
     return float(difference) * scale, int((back.values != start.values).sum())

@@ -14,6 +14,7 @@ import torch
 import vsvf
 from analysis.common import generator, save_answer, save_figure, save_table, test_images
 from vsvf import predictors
+from vsvf.apps.roundtrip import DDIM_INVERSION, compare, from_image
 
 STEPS = 50
 
@@ -40,12 +41,8 @@ def main(out: Path) -> None:
     image, plain = images[chosen], predictors.digits(test_labels[chosen])
     errors, lost = [], {}
     for name, title in (("ddim", "DDIM inversion"), ("belm(2)", "O-BELM"), ("stable_belm(4)", "stable 4-step BELM")):
-        if name == "ddim":
-            found, _ = vsvf.integrate(plain, image, grid.sigma_bar, "ddim")
-            back, _ = vsvf.integrate(plain, found, grid.sigma_bar[::-1], "ddim")
-        else:
-            state = vsvf.invert(plain, image, grid, name, arithmetic="float32")
-            found, back = state.x, vsvf.sample(plain, state, grid, name).x
+        trip = from_image(plain, image, grid, DDIM_INVERSION if name == "ddim" else name, arithmetic="float32")
+        found, back = trip.turn, trip.end
         _sheet(
             out,
             f"pictures_{name.split('(')[0]}_reconstruction",
@@ -53,8 +50,8 @@ def main(out: Path) -> None:
             [("image", image), ("noise found", found / 2), ("reconstruction", back), ("difference × 10", 10 * (back - image))],
         )
         lost[title] = (found, back)
-        difference = (back - image).double()
-        errors.append([title, float(difference.square().mean()), float(difference.abs().max()), float(found.std())])
+        difference = compare(back, image)
+        errors.append([title, difference.mse, difference.max, float(found.std())])
     _sheet(
         out,
         "pictures_overview",

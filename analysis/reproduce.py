@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vsvf.apps.models import embedded
+from vsvf.apps.model_names import embedded
 from vsvf.cli import main as command
 from vsvf.files import write_atomically
 

@@ -18,7 +18,8 @@ import torch
 import vsvf
 from analysis import progress, style
 from analysis.common import generator, save_answer, save_figure, save_number, save_table, test_images
-from vsvf import formulas, predictors
+from vsvf import predictors
+from vsvf.apps.roundtrip import DDIM_INVERSION, from_image, from_noise
 from vsvf.predictors import Predictor
 
 METHODS = (
@@ -32,16 +33,10 @@ DTYPES = ("float64", "float32", "float16")
 def round_trip(predictor: Predictor, x: torch.Tensor, grid: vsvf.Grid, method: str, dtype: str, noise_first: bool) -> float:
     """Largest pixel difference after a round trip; infinite where the march overflows."""
     x = x.to(getattr(torch, dtype))
+    trip = from_noise if noise_first else from_image
+    name = DDIM_INVERSION if method == "DDIM inversion" else method
     try:
-        if method == "DDIM inversion":
-            way, back = (grid.sigma_bar[::-1], grid.sigma_bar) if noise_first else (grid.sigma_bar, grid.sigma_bar[::-1])
-            there = vsvf.integrate(predictor, x, way, "ddim", arithmetic=dtype)[0]
-            returned = vsvf.integrate(predictor, there, back, "ddim", arithmetic=dtype)[0]
-        else:
-            formula = formulas.by_name(method)
-            first, second = (vsvf.sample, vsvf.invert) if noise_first else (vsvf.invert, vsvf.sample)
-            state = first(predictor, x, grid, formula, arithmetic=dtype, warn=False)
-            returned = second(predictor, state, grid, formula, arithmetic=dtype, warn=False).x
+        returned = trip(predictor, x, grid, name, arithmetic=dtype, warn=False).end
     except vsvf.NonFiniteError:
         return float("inf")
     return float((returned.double() - x.double()).abs().max())

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vsvf.apps.models import embedded, model_by_name
+from vsvf.apps.model_names import embedded, model_by_name
 
 pytest.importorskip("diffusers")
 if "scenes" not in embedded():

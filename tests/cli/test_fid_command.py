@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from vsvf.apps import models
+from vsvf.apps import model_names
 from vsvf.apps.frechet import Moments, frechet
 from vsvf.apps.generate import FAILED, Samples
 from vsvf.apps.images import load_image
@@ -40,7 +40,7 @@ def tiny(monkeypatch):
         fields["predict"] = lambda conditions, guidance: Predictor(network, Schedule.linear(), dtype=dtype)
         return models.Model(**fields)
 
-    monkeypatch.setitem(models.MODELS, "tiny", make)
+    monkeypatch.setitem(model_names.MODELS, "tiny", make)
 
 
 def start(folder, world):
@@ -185,7 +185,7 @@ def test_a_changed_model_in_a_resumed_folder_is_refused(vsvf, fails, tmp_path):
 
 
 def test_a_march_that_overflows_has_no_pictures_and_an_infinite_distance(tmp_path, tiny):
-    model = models.MODELS["tiny"](torch.float32, "cpu")
+    model = model_names.MODELS["tiny"](torch.float32, "cpu")
     lost = Predictor(lambda x, t: 1e30 * x, Schedule.linear())
     model = models.Model(**{**vars(model), "predict": lambda conditions, guidance: lost})
     from vsvf.grid import Grid

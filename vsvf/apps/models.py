@@ -107,38 +107,6 @@ def digits(dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu
     )
 
 
-def scenes(dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Model:
-    """The embedded text-to-image model (`vsvf.apps.scenes_model`)."""
-    from vsvf.apps.scenes_model import scenes_model
-
-    return scenes_model(dtype, device)
-
-
-MODELS = {"digits": digits, "scenes": scenes}
-
-
-def embedded() -> list[str]:
-    """The models whose weights are in the package."""
-    assets = resources.files("vsvf") / "assets"
-    places = {"digits": "digits.safetensors", "scenes": "scenes"}
-    return [name for name, place in places.items() if (assets / place).is_file() or (assets / place).is_dir()]
-
-
-def model_by_name(name: str, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Model:
-    """An embedded model by its name, or one from a local folder of diffusers (`folder_model`).
-
-    Raises:
-        ValueError: neither the name of a model nor a folder. FileNotFoundError: a folder that lacks a file.
-    """
-    if name in MODELS:
-        return MODELS[name](dtype, device)
-    if not Path(name).is_dir():
-        raise ValueError(f"model={name!r} is not known; choose one of {', '.join(MODELS)}, or a folder that diffusers wrote")
-    from vsvf.apps.folder_models import folder_model
-
-    return folder_model(name, dtype, device)
-
-
 def noise_of_seeds(model: Model, seeds: Sequence[int], sigma_bar: float, device: str | torch.device = "cpu") -> torch.Tensor:
     """x_N, (len(seeds), C, h, w) float64, of variance alpha^2 + sigma^2: each sample's from a CPU generator with its own seed, so
     that it is the same in every batch, process and on every device."""

@@ -73,7 +73,7 @@ def make_model(args: argparse.Namespace) -> Model:
     """The model on its device; sets the number of threads."""
     import torch
 
-    from vsvf.apps.models import model_by_name
+    from vsvf.apps.model_names import model_by_name
 
     torch.set_num_threads(args.threads)
     model = model_by_name(args.model, getattr(torch, args.dtype), usable_device(args.device))

@@ -38,7 +38,7 @@ def reading_loss(judge: Judge, scenes: list[Scene], pictures: Tensor, generator:
     seen = judge.overview(pictures)
     loss = F.cross_entropy(seen.background, torch.tensor([colours.index(s.background) for s in scenes]))
     loss = loss + F.cross_entropy(seen.texture, torch.tensor([TEXTURES.index(s.texture) for s in scenes]))
-    loss = loss + F.cross_entropy(seen.count, torch.tensor([len(s.digits) - 1 for s in scenes]))
+    loss = loss + F.cross_entropy(seen.number, torch.tensor([len(s.digits) - 1 for s in scenes]))
     where = [(n, i) for n, s in enumerate(scenes) for i in range(len(s.digits))]
     rows, slots = torch.tensor(where).T
     digits = [scenes[n].digits[i] for n, i in where]

@@ -27,13 +27,13 @@ class Overview(NamedTuple):
     Attributes:
         background: logits (B, 6).
         texture: logits (B, 4).
-        count: logits (B, 2) of one digit and two.
+        number: logits (B, 2) of one digit and two.
         frames: (B, 2, 3): x, y and edge of the left (or only) and the right digit's frame, in pictures' edges.
     """
 
     background: Tensor
     texture: Tensor
-    count: Tensor
+    number: Tensor
     frames: Tensor
 
 
@@ -78,10 +78,10 @@ class Judge(nn.Module):
         """
         if pictures.ndim != 4 or pictures.shape[1:] != (3, SIZE, SIZE):
             raise ValueError(f"the judge reads pictures (B, 3, {SIZE}, {SIZE}), got shape {tuple(pictures.shape)}")
-        pictures = pictures.to(self.whole_out[0].weight)
+        pictures = pictures.to(next(self.parameters()))
         seen = self.overview(pictures)
         digits = [[logits.argmax(1).tolist() for logits in self.digit(pictures, seen.frames[:, i])] for i in range(2)]
-        counts, colours = (seen.count.argmax(1) + 1).tolist(), tuple(COLOURS)
+        counts, colours = (seen.number.argmax(1) + 1).tolist(), tuple(COLOURS)
         rows = zip(counts, seen.background.argmax(1).tolist(), seen.texture.argmax(1).tolist(), strict=True)
         return [
             {

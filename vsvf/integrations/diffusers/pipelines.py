@@ -22,7 +22,7 @@ def load_pipeline(folder: str | os.PathLike[str], *, dtype: torch.dtype | None =
     """The pipeline in a folder that `pipeline.save_pretrained(folder)` wrote, its networks in evaluation mode.
 
     Args:
-        folder: holds model_index.json and a folder per part, weights as safetensors.
+        folder: holds model_index.json and a folder per part, weights as safetensors. A safety checker is left out.
         dtype: of the networks' weights; default float32.
         device: where the networks are put.
 
@@ -32,7 +32,7 @@ def load_pipeline(folder: str | os.PathLike[str], *, dtype: torch.dtype | None =
     """
     path = Path(folder)
     with quiet():
-        name = _pipeline_class(path)
+        name, spared = _pipeline_class(path)
     try:
         with quiet():
             pipeline = getattr(diffusers, name).from_pretrained(
@@ -41,6 +41,7 @@ def load_pipeline(folder: str | os.PathLike[str], *, dtype: torch.dtype | None =
                 use_safetensors=True,
                 low_cpu_mem_usage=False,
                 torch_dtype=torch.float32 if dtype is None else dtype,
+                **spared,
             )
     except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -52,7 +53,8 @@ def load_pipeline(folder: str | os.PathLike[str], *, dtype: torch.dtype | None =
     return pipeline
 
 
-def _pipeline_class(path: Path) -> str:
+def _pipeline_class(path: Path) -> tuple[str, dict[str, Any]]:
+    """The class that the index names, and what it is to be made without: a safety checker judges pictures, not marches."""
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {path}")
     if not (path / INDEX).is_file():
@@ -66,11 +68,13 @@ def _pipeline_class(path: Path) -> str:
     found = getattr(diffusers, name, None)
     if not (isinstance(found, type) and issubclass(found, diffusers.DiffusionPipeline)):
         raise ValueError(f"{path / INDEX} names the class {name!r}, which is not a diffusers pipeline")
-    parts = [key for key, value in index.items() if isinstance(value, list) and value[0] is not None]
+    spared = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in index else {}
+    wanted = [key for key in index if key not in spared and key != "feature_extractor"]
+    parts = [key for key in wanted if isinstance(index[key], list) and index[key][0] is not None]
     missing = [part for part in parts if not (path / part).is_dir()]
     if missing:
         raise FileNotFoundError(f"{path} is incomplete: the folder {missing[0]} of its {INDEX} is missing")
-    return name
+    return name, spared
 
 
 @contextmanager

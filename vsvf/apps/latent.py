@@ -1,15 +1,15 @@
 """Single-latent inversion: the one noise x_N whose sample, starter included, is a given image.
 
-An exactly invertible k-step method carries an image to k states, and all k carry it back. Whoever keeps x_N alone lets a starter make
-the other k - 1 again, which are not those of the inversion, and the image is lost by as much as they differ. So choose what is free:
-the k - 1 states beside the image at the data end. The inverse march takes them and the image to k states z_0 … z_{k-1} at the noise
-end, and they are the ones that the starter S makes if
+An exactly invertible k-step method carries an image to k states, and all k carry it back. Whoever keeps x_N alone lets a starter
+make the other k - 1 again, which are not those of the inversion, and the image is lost by as much as they differ. So choose what is
+free: the k - 1 states beside the image at the data end. The inverse march takes them and the image to k states z_0 … z_{k-1} at the
+noise end, and these are the ones that the starter S makes if
 
     R_n = z_n - S_n(z_0) = 0,   n = 1 … k - 1.
 
-These are as many equations as unknowns. They are solved by Newton's method, each linear system by GMRES for every sample of the batch by
-itself, with derivatives along a direction from differences of two marches. (A formula that is not backward explicit has no such
-march; `least_squares_latent` solves for x_N itself, with the gradients of the sampling.)
+There are as many equations as unknowns. They are solved by Newton's method, each linear system by GMRES for every sample of the
+batch by itself, with derivatives along a direction from differences of two marches. (A formula that is not backward explicit has no
+such march; `least_squares_latent` solves for x_N itself, with the gradients of the sampling.)
 """
 
 from __future__ import annotations
@@ -160,20 +160,24 @@ def least_squares_latent(
     def residual(flat: torch.Tensor) -> torch.Tensor:
         return (sampled(flat).x - image).flatten(1)
 
+    def transposed(state: State, leaf: torch.Tensor) -> Map:
+        out = state.x
+
+        def apply(u: torch.Tensor) -> torch.Tensor:
+            spent[0] += state.nfe
+            return torch.autograd.grad(out, leaf, u.view_as(out), retain_graph=True)[0]
+
+        return apply
+
     value = residual(x)
     first = error = value.abs().amax(1)
     done = 0
     while done < iterations and bool((error > tolerance).any()):
         done += 1
         leaf = x.clone().requires_grad_()
-        state = sampled(leaf, gradient=gradient)
-        out, forward = state.x, _along(residual, x, value, predictor)
-
-        def transposed(u: torch.Tensor) -> torch.Tensor:
-            spent[0] += state.nfe
-            return torch.autograd.grad(out, leaf, u.view_as(out), retain_graph=True)[0]
-
-        step = cgls(forward, transposed, -value, directions, reduction)
+        step = cgls(
+            _along(residual, x, value, predictor), transposed(sampled(leaf, gradient=gradient), leaf), -value, directions, reduction
+        )
         x, value, moved = _damped(residual, x, value, step)
         error = value.abs().amax(1)
         if not moved:

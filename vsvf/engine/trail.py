@@ -259,10 +259,10 @@ class Reversible(Trail):
         del self.register, self.conversation
         if not error <= DRIFT * max(size, 1e-300):
             request = self.ground.request
+            far = f"{error / max(size, 1e-300):.2g} (relative)"
             warnings.warn(
-                f"{request.plan.name}: the retraced states end {error / max(size, 1e-300):.2g} (relative) away from where the "
-                "march began, so the gradient is not that of the march; use arithmetic='fixed', float64, a formula that is stable both "
-                "ways, or gradient='checkpoint'",
+                f"{request.plan.name}: the retraced states end {far} away from where the march began, so the gradient is not that "
+                "of the march; use arithmetic='fixed', float64, a formula that is stable both ways, or gradient='checkpoint'",
                 RetraceWarning,
                 stacklevel=2,
             )

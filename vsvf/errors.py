@@ -46,3 +46,7 @@ class TrainingModeWarning(UserWarning):
 
 class LowestStepWarning(UserWarning):
     """A grid's lowest interval lies so far below the others that inversion from the data end finds no noise of unit size."""
+
+
+class RetraceWarning(UserWarning):
+    """A backward pass retraced its states so far off that the gradient is not that of the march."""

@@ -154,6 +154,33 @@ class Plan:
             last=self.steps - 1 - self.first,
         )
 
+    def adjoint(self) -> Plan:
+        """The rows that carry derivatives back: the transposed relations, for explicit plans.
+
+        With d_s the derivative of a number by state z_s, J_s that of eps_bar by z_s, and g_s the number's own part at z_s,
+
+            d_s = g_s + sum_j a[s-K+j, j-1] d_{s+j} + J_s^T sum_j c[s-K+j, j] d_{s+j},   j = 1 … K,   0 <= s-K+j < M.
+
+        States are numbered against the march, w_n = d_{M+K-1-n}, after K zeros: row n of `a` and `c` (its column 0 is zero) gives
+        w_n. A slope is not taken at the states d but is linear in them: c gives what J_s^T is applied to.
+
+        Raises:
+            ValueError: implicit rows.
+        """
+        if not self.explicit:
+            raise ValueError(f"{self.name} is implicit: its rows have no explicit adjoint")
+        count, steps = self.rows + self.steps, self.steps
+        a, c = np.zeros((count, steps)), np.zeros((count, steps + 1))
+        for j in range(1, steps + 1):
+            states = np.arange(self.rows) + steps - j  # that the rows read as the j-th newest
+            a[count - 1 - states, j - 1] = self.a[:, j - 1]
+            c[count - 1 - states, j] = self.c[:, j]
+
+        def behind(values: Array) -> Array:
+            return np.concatenate([np.full(steps, values[-1]), values[::-1]])
+
+        return Plan(self.name, a, c, behind(self.node), behind(self.position), behind(self.index))
+
     def rescaled(self, scale: Array) -> Plan:
         """The same plan for the scaled states scale_s z_s (scale of shape (M+K,)), slopes unscaled.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from vsvf.engine.arguments import Request, whole_number
 from vsvf.engine.evaluator import Evaluator
 from vsvf.engine.floating import FLOATS, FloatRegister, all_finite, name_of
+from vsvf.engine.gradient import check_gradient, differentiable_march
 from vsvf.engine.iteration import Iteration
 from vsvf.engine.march import Step, march, questions
 from vsvf.engine.path import invert_by_sweeps
@@ -46,6 +47,8 @@ def sample(
     verify: bool = False,
     progress: bool = False,
     warn: bool = True,
+    gradient: str | None = None,
+    inputs: Iterable[torch.Tensor] = (),
 ) -> State:
     """Sample: march from noise (index N) towards data (index `stop`).
 
@@ -70,6 +73,11 @@ def sample(
         progress: show a progress bar.
         warn: examine the formula on the grid and warn if it amplifies perturbations without bound, or is much less accurate
             than DDIM with these steps; warn of a network in training mode, and of a grid whose lowest step spoils inversion.
+        gradient: let `.x` (and `.reals`, all k states) carry a graph: "reversible" retraces the states by the inverse rows when
+            the backward pass comes, in memory that does not grow with the steps; "checkpoint" recomputes them from a few that are
+            kept; "stored" keeps all with their graphs. Default: no gradient. (None is taken within `torch.no_grad`.)
+        inputs: tensors besides x and the network's parameters that the predictor uses and that require a gradient: conditions,
+            a guidance scale.
 
     Returns:
         A `State`: `.x` the image (B, …), `.nfe` the number of evaluations of eps, and the k states that exact inversion needs.
@@ -93,7 +101,7 @@ def sample(
         max_iterations=max_iterations,
         precision=predictor.precision,
     )
-    return _march(predictor, request, Driving(callback, check_every, verify, progress, warn))
+    return _march(predictor, request, Driving(callback, check_every, verify, progress, warn, gradient, inputs))
 
 
 def invert(
@@ -113,6 +121,8 @@ def invert(
     verify: bool = False,
     progress: bool = False,
     warn: bool = True,
+    gradient: str | None = None,
+    inputs: Iterable[torch.Tensor] = (),
 ) -> State:
     """Invert: march from data (index 0) towards noise (index `stop`, default N), along the relations that sampling used.
 
@@ -125,8 +135,8 @@ def invert(
             and a bidirectionally explicit formula retraces its steps. (A single image leaves k-1 states to the starter.)
         starter: as in `sample`, here from the image upwards; for an inversion by sweeps, the starter that sampling would use.
         nodes_per_call: in sweeps, how many states are given to the network at once; default all N.
-        predictor, grid, formula, arithmetic, stop, tolerance, max_iterations, callback, check_every, verify, progress, warn:
-            as in `sample`.
+        predictor, grid, formula, arithmetic, stop, tolerance, max_iterations, callback, check_every, verify, progress, warn,
+            gradient, inputs: as in `sample`.
 
     Returns:
         A `State` at the noise end: `.x` the noise, `.record.residual` the last relative change where an iteration was needed.
@@ -154,8 +164,8 @@ def invert(
         grid.warn_if_lowest_step_is_tiny()
     if nodes_per_call is not None:
         nodes_per_call = whole_number("nodes_per_call", nodes_per_call, 1)
-    driving = Driving(callback, check_every, verify, progress, warn)
-    if request.by_sweeps:
+    driving = Driving(callback, check_every, verify, progress, warn, gradient, inputs)
+    if request.by_sweeps and gradient is None:
         with progress_bar(request.iteration.cap, f"{request.plan.name} inversion, sweeps", progress) as bar:
             return invert_by_sweeps(predictor, request, nodes_per_call, driving.after_sweep(request, bar), verify)
     return _march(predictor, request, driving)
@@ -269,6 +279,8 @@ class Driving:
     verify: bool
     progress: bool
     warn: bool
+    gradient: str | None
+    inputs: Iterable[torch.Tensor]
 
     def after_sweep(self, request: Request, bar: Any) -> Callable[[int, torch.Tensor, int], None]:
         """What is called after a sweep, with its number, the noise found so far, and the evaluations so far."""
@@ -283,6 +295,8 @@ class Driving:
 
 
 def _march(predictor: Predictor, request: Request, driving: Driving) -> State:
+    if driving.gradient is not None:
+        check_gradient(request, driving.gradient)
     if driving.warn:
         request.warn(stacklevel=3)
     every = None if driving.check_every is None else whole_number("check_every", driving.check_every, 1)
@@ -301,6 +315,8 @@ def _march(predictor: Predictor, request: Request, driving: Driving) -> State:
                 bar.update()
 
         run.after = after if driving.callback is not None or bar is not None else None
+        if driving.gradient is not None and torch.is_grad_enabled():
+            return differentiable_march(run, evaluate, driving.gradient, driving.inputs)
         march(run.conversation(), evaluate)
     return run.state(evaluate.nfe)
 

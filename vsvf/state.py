@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,11 +98,14 @@ class State:
 
     Attributes:
         values: the states. record: where they stand and how they came there. tape: row -> bits set aside.
+        graph: of a fixed-point state that was asked for a gradient, its values as float64 with their graph: integers have none.
+            A file does not keep it.
     """
 
     values: torch.Tensor
     record: Record
     tape: dict[int, torch.Tensor] = field(default_factory=dict)
+    graph: torch.Tensor | None = None
 
     @classmethod
     def at(cls, end: str, values: torch.Tensor, formula: Formula | str, grid: Grid) -> State:
@@ -133,10 +136,25 @@ class State:
     @property
     def x(self) -> torch.Tensor:
         """The image (or the noise), (B, …); float64 where the state is fixed-point."""
-        image = self.values[self.record.image]
-        if self.record.scales is not None:
-            return image.double() * unit(self.record.scales.exponents[self.record.image])
-        return image
+        if self.record.scales is not None and self.graph is None:
+            return self.values[self.record.image].double() * unit(self.record.scales.exponents[self.record.image])
+        return self.reals[self.record.image]
+
+    @property
+    def reals(self) -> torch.Tensor:
+        """The k states as real numbers, (k, B, …): `values`, or their float64 where these are integers."""
+        import torch
+
+        if self.graph is not None:
+            return self.graph
+        if self.record.scales is None:
+            return self.values
+        return torch.stack([z.double() * unit(e) for z, e in zip(self.values, self.record.scales.exponents)])
+
+    def leaf(self) -> State:
+        """The same state with `reals` a leaf of a graph: `backward()` from a march with `gradient=…` leaves its gradient there."""
+        reals = self.reals.detach().clone().requires_grad_()
+        return replace(self, values=reals) if self.record.scales is None else replace(self, graph=reals)
 
     @property
     def nfe(self) -> int:

@@ -103,7 +103,8 @@ class Run:
         elif given is None:
             first, targets, self.starter = starter_plan(request, positions)
             self.phases.insert(0, Phase(first.rescaled(scale.alpha(first.node)), tuple(targets)))
-        self.after: Callable[[int], None] | None = None
+        self.after: Callable[[int], None] | None = None  # called with m when row m of the main plan is done,
+        self.entered: Callable[[Register], None] | None = None  # and with its register before its first row
         self.phase = -1
         self.row = 0
         self.register: Register | None = None
@@ -166,6 +167,8 @@ class Run:
         for n, slope in sorted(self.slopes.items()):
             self.register.put_slope(n, slope)
         self.slopes = {}
+        if self.entered is not None and phase == len(self.phases) - 1:
+            self.entered(self.register)
 
     def _done(self, m: int) -> None:
         self.row = m + 1

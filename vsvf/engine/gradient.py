@@ -100,7 +100,7 @@ class Job:
         self.run, self.evaluate, self.gradient, self.inputs = run, evaluate, gradient, inputs
         self.request = run.request
         self.watch = Watch()  # of the backward pass
-        self.again = Evaluator(evaluate.predictor, run.plans, self.watch)
+        self.again = Evaluator(evaluate.predictor, run.plans)
         self.trail: Trail = TRAILS[gradient](Ground(run, self.watch), lambda question: with_graph(self.again, question))
         self.started: dict[int, Evaluated] = {}  # of the starter: few
         self.examined = False
@@ -268,7 +268,7 @@ class _March(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError(
                 "a march with gradient=… can be differentiated once only: call backward or autograd.grad without create_graph=True"

@@ -70,10 +70,11 @@ class Ground:
     def __init__(self, run: Run, watch: Watch) -> None:
         self.rows: Plan = run.plans[-1]
         self.request, self.watch = run.request, watch
-        self.whole, self.bits, self.span = (run.whole, run.bits, run.span) if run.bits is not None else (None, None, (0, 0))
+        self.bits = run.bits
+        self.whole, self.span = (run.whole, run.span) if run.bits is not None else (run.request.plan, (0, 0))
 
     def _fixed(self, lo: int, hi: int, first: torch.Tensor, sampling: bool, tape: dict[int, torch.Tensor]) -> FixedRegister:
-        assert self.whole is not None and self.bits is not None
+        assert self.bits is not None
         low, high = self.span
         start, stop = (low + lo, low + hi) if self.request.sampling else (high - hi, high - lo)
         return FixedRegister(self.whole, self.bits, start, stop, first, sampling, self.watch, tape)

@@ -1,5 +1,6 @@
 """Every code block of README, docs and notebooks runs as it is printed, and everything that a page names is there."""
 
+import importlib
 import re
 import runpy
 import shlex
@@ -13,7 +14,7 @@ from diffusers_models import small_stable_diffusion, small_unet
 from PIL import Image
 
 import vsvf
-from vsvf import formulas, predictors
+from vsvf import cli, formulas, predictors
 from vsvf.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,12 +91,25 @@ def test_the_blocks_of_a_page_run_in_order(path, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
 
 
+LONG = ("reconstruct", "fid", "interpolate", "rerun")  # minutes each; their own tests run them small
+
+
+def parses(words):
+    """Whether the command line is understood."""
+    parser, commands = cli._parser()
+    module = importlib.import_module(cli.COMMANDS[words[0]][0])
+    module.add_arguments(commands.add_parser(words[0]))
+    return parser.parse_args(words).command == words[0]
+
+
 def run_in_shell(line, where):
-    """A command of the package is run; a target of make, or a module, must exist."""
+    """A command of the package is run, or read where it takes minutes; a target of make, or a module, must exist."""
     words = shlex.split(line, comments=True)
     if not words:
         return
-    if words[0] == "vsvf":
+    if words[:1] == ["vsvf"] and words[1] in LONG:
+        assert parses(words[1:]), f"{where}: {line}"
+    elif words[0] == "vsvf":
         assert main(words[1:]) == 0, f"{where}: {line}"
     elif words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), f"{where}: {line}"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from vsvf.apps import model_names
+from vsvf.apps import model_names, models
 from vsvf.apps.frechet import Moments, frechet
 from vsvf.apps.generate import FAILED, Samples
 from vsvf.apps.images import load_image

@@ -27,7 +27,7 @@ fuzz: .venv/installed
 
 lint: .venv/installed
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check vsvf analysis tests benchmarks training
+	$(BIN)/ruff format --check vsvf analysis tests benchmarks training integrations
 	$(BIN)/mypy
 
 docs: .venv/installed

@@ -7,6 +7,7 @@ an ideal denoiser. A method of order p has slope -p. Inversion is shown for meth
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -103,13 +104,14 @@ def _multiples(curves: dict[str, tuple[int, list[float]]], steps: Sequence[int])
     families: dict[str, list[str]] = {}
     for name in curves:
         families.setdefault(FAMILIES.get(name.split("(")[0], name.split("(")[0]), []).append(name)
-    figure, axes = style.panels(len(families), height=3.3)
+    figure, axes = style.panels(len(families), height=3.9)
     for axis, (family, names) in zip(axes, families.items()):
         for n, name in enumerate(names):
             claimed, errors = curves[name]
             shown = np.where(np.isfinite(errors) & (np.asarray(errors) < 1e3), errors, np.nan)
             slope, _ = fit_slope(steps, errors)
-            axis.loglog(steps, shown, label=f"{name.removeprefix(family)}  {_slope(slope).symbol}", **style.line(n))
+            short = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2g}", name)
+            axis.loglog(steps, shown, label=f"{short.removeprefix(family)}  {_slope(slope).symbol}", **style.line(n))
             if slope > 0.0:
                 style.draw_slope(axis, steps, errors, claimed)
         axis.set(title=family, ylim=(1e-14, 1e3))

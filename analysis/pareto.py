@@ -194,7 +194,7 @@ def ideal() -> Predictor:
 
 
 def main(out: Path, network: Settings = NETWORK, denoiser: Settings = IDEAL, methods: Sequence[str] = (*METHODS, *FAMILY)) -> None:
-    """Write pareto_*.csv and pareto_*.png into `out`."""
+    """Write pareto_*.csv and pareto_*.svg into `out`."""
     results = {
         name: study(name, settings, methods) for name, settings in (("ideal denoiser", denoiser), ("digits network", network))
     }

@@ -69,14 +69,16 @@ def panels(count: int, columns: int = COLUMNS, width: float = 3.4, height: float
 
 def steps_axis(axis: Axes, steps: Sequence[int], label: str = "number of steps N") -> None:
     """A logarithmic axis that is marked at the numbers of steps that were run."""
+    shown = steps if len(steps) <= 6 else [*steps[:-1:2], steps[-1]]
     axis.set_xscale("log")
-    axis.set_xticks(steps, [str(n) for n in steps])
+    axis.set_xticks(shown, [str(n) for n in shown])
     axis.minorticks_off()
     axis.set_xlabel(label)
 
 
-def legend_below(axis: Axes, columns: int = 2) -> None:
-    """The legend under the panel, where it covers nothing."""
+def legend_below(axis: Axes) -> None:
+    """The legend under the panel, where it covers nothing: two columns of short names, or one."""
+    columns = 2 if max(len(label) for label in axis.get_legend_handles_labels()[1]) <= 15 else 1
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns, handlelength=2.8, columnspacing=1.2)
 
 

@@ -1,10 +1,10 @@
 """Time and peak memory of a gradient through sampling, against the number of steps, for the three ways to find the states again.
 
-Every measurement is a process of its own. Memory is the growth of its peak resident set from just before the march (after one short
-march with its gradient, so that libraries and the network are loaded) to after the backward pass; time is processor time, beside that of a
-plain march of the same steps in the same process.
+Every measurement is a process of its own. Memory is the growth of its peak resident set from just before the march (after one
+short march with its gradient, so that libraries and the network are loaded) to after the backward pass; time is processor time,
+beside that of a plain march of the same steps in the same process.
 
-    python -m benchmarks.gradient [--steps 10 100 1000] [--ways reversible checkpoint stored] [--network digits] [--out gradient.csv]
+    python -m benchmarks.gradient [--steps 10 100 1000] [--ways reversible checkpoint stored] [--network digits] [--out table.csv]
 """
 
 from __future__ import annotations

@@ -13,7 +13,11 @@ from vsvf.predictors import Predictor
 from vsvf.predictors.guidance import Guided
 
 SCHEDULE = vsvf.Schedule.linear()
-EXACT = [m for m in formulas.METHODS if formulas.by_name(m).plan(vsvf.Grid.from_schedule(SCHEDULE, 12)).bidirectionally_explicit]
+EXACT = [
+    m
+    for m in formulas.METHODS
+    if formulas.by_name(m).plan(vsvf.Grid.from_schedule(SCHEDULE, 12, final="smallest")).bidirectionally_explicit
+]
 AMPLIFYING = ["belm(3)", "edict(0.93)"]  # retraced with growing errors: by roots of -2.6 or so, by 1 / (2 p - 1) a step
 
 

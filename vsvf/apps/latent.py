@@ -148,12 +148,12 @@ def least_squares_latent(
     Args, Returns: as in `single_latent`; gradient: as in `vsvf.sample`.
     """
     image = image.detach().double()
-    begun = vsvf.invert(predictor, image, grid, "stable_belm(2)", starter="heun" if float(grid.sigma_bar[0]) > 0 else "ddim")
+    begun = vsvf.invert(predictor, image, grid, "stable_belm(2)", starter="heun", warn=False)
     spent = [begun.nfe]
     x = begun.x.flatten(1)
 
-    def sampled(flat: torch.Tensor, **options: str) -> State:
-        state = vsvf.sample(predictor, flat.view_as(image), grid, formula, starter=starter, warn=False, **options)  # type: ignore[arg-type]
+    def sampled(flat: torch.Tensor, way: str | None = None) -> State:
+        state = vsvf.sample(predictor, flat.view_as(image), grid, formula, starter=starter, warn=False, gradient=way)
         spent[0] += state.nfe
         return state
 
@@ -175,9 +175,7 @@ def least_squares_latent(
     while done < iterations and bool((error > tolerance).any()):
         done += 1
         leaf = x.clone().requires_grad_()
-        step = cgls(
-            _along(residual, x, value, predictor), transposed(sampled(leaf, gradient=gradient), leaf), -value, directions, reduction
-        )
+        step = cgls(_along(residual, x, value, predictor), transposed(sampled(leaf, gradient), leaf), -value, directions, reduction)
         x, value, moved = _damped(residual, x, value, step)
         error = value.abs().amax(1)
         if not moved:

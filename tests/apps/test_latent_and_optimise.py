@@ -1,0 +1,102 @@
+"""Single-latent inversion, and optimisation through a whole sampling, on toys whose answers are known."""
+
+import numpy as np
+import pytest
+import torch
+
+import vsvf
+from vsvf.apps.latent import cgls, gmres, least_squares_latent, single_latent
+from vsvf.apps.optimise import NullPath, null_conditions, optimise_noise
+from vsvf.predictors import Predictor
+
+SCHEDULE = vsvf.Schedule.linear()
+
+
+def uneven(count):
+    return vsvf.Grid.from_schedule(SCHEDULE, count, "log_snr", "smallest")
+
+
+@pytest.fixture
+def smooth(generator):
+    weights = 0.5 * torch.randn((6, 6), generator=generator, dtype=torch.float64)
+    return Predictor(lambda x, t: 0.8 * x + 0.2 * torch.tanh(x @ weights), SCHEDULE)
+
+
+def draw(generator, *shape):
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def test_gmres_and_cgls_solve_linear_systems(generator):
+    matrices = torch.eye(8, dtype=torch.float64) + 0.3 * draw(generator, 3, 8, 8)
+    right = draw(generator, 3, 8)
+    wanted = torch.linalg.solve(matrices, right)
+
+    def forward(v):
+        return torch.einsum("bij,bj->bi", matrices, v)
+
+    def transposed(u):
+        return torch.einsum("bij,bi->bj", matrices, u)
+
+    assert torch.allclose(gmres(forward, right, 8, 1e-13), wanted, atol=1e-9)
+    assert torch.allclose(cgls(forward, transposed, right, 40, 1e-12), wanted, atol=1e-8)
+    few = gmres(forward, right, 3, 1e-13)
+    assert float((forward(few) - right).norm()) < float(right.norm())
+
+
+@pytest.mark.parametrize("formula", ["belm(2)", "stable_belm(2)", "stable_belm(3)", "edict(0.93)"])
+def test_one_noise_gives_the_image_back(smooth, generator, formula):
+    grid, image = uneven(12), draw(generator, 2, 6)
+    found = single_latent(smooth, image, grid, formula, tolerance=1e-8)
+    assert found.converged and float(found.error.max()) <= 1e-8
+    assert float(found.first_error.max()) > 1e-4  # the starter alone does not
+    again = vsvf.sample(smooth, found.x, grid, formula)
+    assert torch.equal((again.x - image).abs().flatten(1).amax(1), found.error)
+
+
+def test_a_cap_is_reported_and_not_hidden(smooth, generator):
+    found = single_latent(smooth, draw(generator, 2, 6), uneven(12), "belm(2)", tolerance=1e-8, iterations=1, directions=1)
+    assert not found.converged and found.iterations == 1
+    assert bool((found.error <= found.first_error).all())
+
+
+@pytest.mark.parametrize("formula", ["ddim", "dpm_solver_pp(2)"])
+def test_formulas_without_an_inverse_march(smooth, generator, formula):
+    grid, image = uneven(10), draw(generator, 2, 6)
+    with pytest.raises(ValueError, match="has no inverse march from k states"):
+        single_latent(smooth, image, grid, formula)
+    found = least_squares_latent(smooth, image, grid, formula, tolerance=1e-8)
+    assert found.converged
+    assert float((vsvf.sample(smooth, found.x, grid, formula).x - image).abs().max()) <= 1e-8
+
+
+def test_a_noise_is_found_for_a_target_and_keeps_its_norm(smooth, generator):
+    grid, x = uneven(8), draw(generator, 2, 6)
+    target = vsvf.sample(smooth, x, grid, "stable_belm(2)").x
+    begun = draw(generator, 2, 6)
+    begun = begun * (x.norm(dim=1) / begun.norm(dim=1))[:, None]
+    found = optimise_noise(
+        smooth, begun, grid, "stable_belm(2)", lambda image: (image - target).square().mean(), steps=150, learning_rate=0.1
+    )
+    assert min(found.losses) < 1e-2 * found.losses[0]
+    assert torch.allclose(found.x.norm(dim=1), begun.norm(dim=1))
+    assert not found.state.x.requires_grad
+
+
+def test_null_conditions_over_the_whole_path_bring_an_image_back(generator):
+    weights = 0.3 * draw(generator, 6, 6)
+
+    def network(x, t, condition):
+        return 0.8 * x + 0.2 * torch.tanh(x @ weights + condition)
+
+    grid, condition, null = uneven(6), draw(generator, 1, 6), torch.zeros((1, 6), dtype=torch.float64)
+    alone = Predictor(lambda x, t: network(x, t, condition), SCHEDULE)
+    image = draw(generator, 1, 6)
+    noise = vsvf.invert(alone, image, grid, "stable_belm(2)")
+    times = SCHEDULE.timestep(np.asarray(grid.sigma_bar)).tolist()
+    guided = Predictor(NullPath(network, condition, null, 3.0, times), SCHEDULE)
+    found = null_conditions(guided, noise, image, grid, "stable_belm(2)", steps=100, learning_rate=0.05)
+    assert found.losses[0] > 1e-4 and min(found.losses) < 1e-2 * found.losses[0]
+    again = vsvf.sample(guided, noise, grid, "stable_belm(2)")
+    assert float((again.x - image).square().mean()) == pytest.approx(min(found.losses), rel=1e-9)
+    with pytest.raises(TypeError, match="must be a NullPath"):
+        null_conditions(alone, noise, image, grid, "stable_belm(2)")

@@ -1,7 +1,8 @@
 """Small networks of digits that differ from the embedded one in width, schedule and what they predict.
 
 They are there to choose formulas on: a formula that is good on one network may be bad on another. `training.train_variants` made
-their weights, kept in `analysis/variants` in half precision.
+their weights, kept in `analysis/variants` in half precision. "x_0-network" had 900 steps of 48 of MNIST's training digits, seed 0, the
+rate falling as for 1600 steps up to step 800 and then to zero: a rough network, on purpose left at that.
 """
 
 from __future__ import annotations
@@ -43,7 +44,6 @@ class Variant:
 
 VARIANTS = {
     "x_0-network": Variant("sample", "linear", 16, 32, 64),
-    "eps-network": Variant("epsilon", "scaled_linear", 24, 24, 48),
 }
 
 

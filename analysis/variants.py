@@ -1,8 +1,8 @@
 """Small networks of digits that differ from the embedded one in width, schedule and what they predict.
 
 They are there to choose formulas on: a formula that is good on one network may be bad on another. `training.train_variants` made
-their weights, kept in `analysis/variants` in half precision. "x_0-network" had 900 steps of 48 of MNIST's training digits, seed 0, the
-rate falling as for 1600 steps up to step 800 and then to zero: a rough network, on purpose left at that.
+their weights, kept in `analysis/variants` in half precision. "x_0-network" had 900 steps of 48 of MNIST's training digits, seed 0,
+the rate falling as for 1600 steps up to step 800 and as for 900 after: a rough network.
 """
 
 from __future__ import annotations

@@ -73,6 +73,8 @@ def _latent(root: Path, dtype: torch.dtype, device: str | torch.device) -> Model
     from vsvf.integrations.diffusers.pipelines import load_pipeline
 
     pipe = load_pipeline(root, dtype=dtype, device=device)
+    if getattr(pipe, "vae", None) is None or getattr(pipe, "unet", None) is None:
+        raise ValueError(f"the {type(pipe).__name__} in {root} is no Stable Diffusion: it has no UNet and autoencoder")
     autoencoder = Autoencoder(pipe.vae)
     side, factor = int(pipe.unet.config["sample_size"]), 2 ** (len(pipe.vae.config["block_out_channels"]) - 1)
 

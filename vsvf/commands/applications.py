@@ -26,7 +26,10 @@ def add_model_arguments(parser: argparse.ArgumentParser, guidance: str) -> None:
     """The model, its condition and its grid."""
     group = parser.add_argument_group("model")
     group.add_argument(
-        "--model", default="digits", metavar="NAME", help="digits, the embedded network (default), or a folder of diffusers"
+        "--model",
+        default="digits",
+        metavar="NAME",
+        help="digits (default) or scenes, which are embedded, or a folder that diffusers wrote",
     )
     group.add_argument("--label", type=int, metavar="DIGIT", help="the class of every image")
     group.add_argument("--prompt", metavar="TEXT", help="the prompt of every image, for models that take prompts")

@@ -110,7 +110,7 @@ def _multiples(curves: dict[str, tuple[int, list[float]]], steps: Sequence[int])
             claimed, errors = curves[name]
             shown = np.where(np.isfinite(errors) & (np.asarray(errors) < 1e3), errors, np.nan)
             slope, _ = fit_slope(steps, errors)
-            short = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2g}", name)
+            short = re.sub(r"\d+\.\d{4,}", lambda number: f"{float(number[0]):.2g}", name)
             axis.loglog(steps, shown, label=f"{short.removeprefix(family)}  {_slope(slope).symbol}", **style.line(n))
             if slope > 0.0:
                 style.draw_slope(axis, steps, errors, claimed)

@@ -24,6 +24,10 @@ from vsvf.state import State
 
 Cotangents = dict[int, torch.Tensor]
 
+LOOKS = 32
+"""Slopes after which a march with a gradient reads what was noticed. The numbers left by each look lie between the graphs that
+come and go; unread to the end, they break up the memory that these leave, which then grows by a state a step."""
+
 
 def check_gradient(request: Request, gradient: str) -> None:
     """Whether a march can be differentiated in this way.
@@ -99,7 +103,8 @@ class Job:
     def __init__(self, run: Run, evaluate: Evaluator, gradient: str, inputs: tuple[torch.Tensor, ...]) -> None:
         self.run, self.evaluate, self.gradient, self.inputs = run, evaluate, gradient, inputs
         self.request = run.request
-        self.watch = Watch()  # of the backward pass
+        self.watch = Watch(LOOKS)  # of the backward pass
+        run.watch.every = run.watch.every or LOOKS
         self.again = Evaluator(evaluate.predictor, run.plans)
         self.trail: Trail = TRAILS[gradient](Ground(run, self.watch), lambda question: with_graph(self.again, question))
         self.started: dict[int, Evaluated] = {}  # of the starter: few

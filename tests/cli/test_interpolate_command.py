@@ -11,7 +11,8 @@ def test_between_own_pictures_the_ends_return(vsvf, tmp_path):
     result = vsvf("interpolate", "own:30", "own:80", *SMALL, "--json")
     assert result.code == 0, result.err
     document = result.json
-    assert max(document["end_mse"]) < 1e-20 and len(document["moves"]) == 2
+    assert max(document["end_mse"]) < 1e-10  # the float32 network's bits depend on the batch, which is another here
+    assert len(document["moves"]) == 2
     assert document["unevenness"] >= 1.0 and document["detour"] >= 1.0
     assert Image.open(tmp_path / "interpolation" / "strip.png").size == (4 * (3 * 29 - 1), 4 * 28)
     animation = Image.open(tmp_path / "interpolation" / "animation.gif")

@@ -111,6 +111,11 @@ def test_reversible_equals_autograd_over_the_rows(toy, formula, count):
     predictor, x, inputs = toy
     grid = even_grid(count)
     tensors = [x, *inputs, *predictor.network.network.parameters()]
+    if (formula, count) == ("bdia(0.5)", 200):  # its inverse multiplies rounding by 2^200, and says so
+        state = vsvf.sample(predictor, x, grid, formula, gradient="reversible", inputs=inputs)
+        with pytest.warns(vsvf.RetraceWarning):
+            gradients(probe(state.reals), tensors)
+        return
     for direction, march in (("sampling", vsvf.sample), ("inversion", vsvf.invert)):
         state = march(predictor, x, grid, formula, gradient="reversible", inputs=inputs)
         found = gradients(probe(state.reals), tensors)

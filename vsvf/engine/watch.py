@@ -19,10 +19,11 @@ from vsvf.plan import Plan
 
 @dataclass(frozen=True)
 class Look:
-    """Numbers left on the device, and what to raise when they are wrong."""
+    """Lowest and highest entry of a tensor, left on the device; the limit that they must stay below; what to raise if not."""
 
-    order: int
-    numbers: tuple[torch.Tensor, ...]
+    low: torch.Tensor
+    high: torch.Tensor
+    limit: float
     failure: Callable[[], Exception]
 
 
@@ -36,13 +37,7 @@ class Watch:
     def __init__(self, every: int | None = None) -> None:
         self.every = every
         self.slopes = 0
-        self._count = 0
-        self._sums: list[Look] = []
-        self._ranges: list[Look] = []
-
-    def _look(self, numbers: tuple[torch.Tensor, ...], failure: Callable[[], Exception]) -> Look:
-        self._count += 1
-        return Look(self._count, numbers, failure)
+        self._looks: list[Look] = []
 
     def slope(self, slope: torch.Tensor, rows: Plan, s: int) -> None:
         """The slope of state s of `rows`, as it was answered, must be finite."""
@@ -58,13 +53,16 @@ class Watch:
             self.check()
 
     def finite(self, x: torch.Tensor, failure: Callable[[], Exception]) -> None:
-        """All entries of x must be finite. (Their sum is one fast pass; entries so large that it overflows count as infinite.)"""
-        x = x.detach()
-        self._sums.append(self._look((x.sum(dtype=torch.float32) if x.itemsize < 4 else x.sum(),), failure))
+        """All entries of x must be finite."""
+        self._below(x.detach(), math.inf, failure)
 
     def inside(self, z: torch.Tensor, failure: Callable[[], Exception]) -> None:
         """All entries of z must be integers below 2^53 in modulus."""
-        self._ranges.append(self._look(torch.aminmax(z), failure))
+        self._below(z, 2.0**WORD, failure)
+
+    def _below(self, x: torch.Tensor, limit: float, failure: Callable[[], Exception]) -> None:
+        low, high = torch.aminmax(x)  # one pass; nan where an entry is nan
+        self._looks.append(Look(low, high, limit, failure))
 
     def check(self) -> None:
         """Read the looks taken so far, and forget them.
@@ -72,18 +70,10 @@ class Watch:
         Raises:
             what the first look that failed asks for.
         """
-        looks = (self._sums, self._ranges)
-        self._sums, self._ranges = [], []
-        wrong: tuple[Callable[..., bool], ...] = (
-            lambda total: not math.isfinite(total),
-            lambda low, high: not (low > -(2.0**WORD) and high < 2.0**WORD),  # true for nan
-        )
-        failed = [
-            look for kind, is_wrong in zip(looks, wrong) if kind for look, numbers in zip(kind, _read(kind)) if is_wrong(*numbers)
-        ]
-        if failed:
-            raise min(failed, key=lambda look: look.order).failure()
-
-
-def _read(looks: list[Look]) -> list[list[float]]:
-    return torch.stack([number for look in looks for number in look.numbers]).view(len(looks), -1).tolist()
+        looks, self._looks = self._looks, []
+        if not looks:
+            return
+        numbers = torch.stack([number for look in looks for number in (look.low, look.high)]).view(-1, 2).tolist()
+        for look, (low, high) in zip(looks, numbers):
+            if not (low > -look.limit and high < look.limit):  # nan is not
+                raise look.failure()

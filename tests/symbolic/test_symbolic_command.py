@@ -9,13 +9,15 @@ import sys
 
 import pytest
 
+from vsvf.commands.answer import show
 from vsvf.symbolic import command
 
 
 def run(*words: str) -> int:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    return command.run(parser.parse_args(words))
+    show(command.run(parser.parse_args(words)))
+    return 0
 
 
 def test_text_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,7 +80,7 @@ def test_a_four_step_derivation_costs_less_than_a_second_beyond_its_imports() ->
         "from vsvf.symbolic import command\n"
         "p = argparse.ArgumentParser(); command.add_arguments(p)\n"
         "start = time.process_time()\n"
-        "command.run(p.parse_args(['--steps', '4']))\n"
+        "print(command.run(p.parse_args(['--steps', '4'])))\n"
         "print(time.process_time() - start, file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

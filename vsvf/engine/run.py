@@ -130,6 +130,7 @@ class Run:
             if phase is self.phases[-1]:
                 break
             self._enter(self.phase + 1, torch.stack([self.window[n] for n in range(len(self.window))]))
+            self.window = {}  # the register has copies
         self.watch.check()
 
     def _overheard(self, asked: Questions[None], phase: Phase) -> Questions[None]:

@@ -193,6 +193,7 @@ def __getattr__(name: str) -> Any:
     if name.startswith(("sample_", "invert_")) and name in names():
         make = sampler if name.startswith("sample_") else inverter
         globals()[name] = function = make(names()[name])
+        function.__name__ = function.__qualname__ = name
         return function
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -9,6 +9,7 @@ S_1^{1/2} S_2^{1/2}: an eigenvalue that is zero but for rounding then costs 1e-1
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,11 +57,11 @@ class Moments:
         return self.scatter / (self.n - 1)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a safetensors file."""
+        """Write a safetensors file; equal moments give equal bytes (one entry of metadata: several would stand in any order)."""
         from safetensors.numpy import save
 
         arrays = {"mean": self.mean, "scatter": self.scatter}
-        write_atomically(path, save(arrays, {"n": str(self.n), "features": self.features}))
+        write_atomically(path, save(arrays, {"moments": json.dumps({"n": self.n, "features": self.features})}))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Moments:
@@ -80,8 +81,8 @@ class Moments:
                     mean, covariance = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
                 return _checked(cls(2, mean, covariance), source)
             with safe_open(str(source), framework="numpy") as file:
-                about = file.metadata() or {}
-                found = cls(int(about["n"]), file.get_tensor("mean"), file.get_tensor("scatter"), about.get("features", ""))
+                about = json.loads((file.metadata() or {})["moments"])
+                found = cls(about["n"], file.get_tensor("mean"), file.get_tensor("scatter"), about["features"])
             return _checked(found, source)
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise ValueError(f"{source} holds no mean and covariance: {error}") from None

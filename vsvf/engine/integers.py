@@ -278,11 +278,6 @@ def decoded(z: torch.Tensor, exponent: float) -> torch.Tensor:
     return z.double() * unit(exponent)
 
 
-def quantised(x: torch.Tensor, exponent: float) -> torch.Tensor:
-    """x rounded to a multiple of 2^-exponent, as the register decodes it (float64)."""
-    return decoded(encoded(x, exponent), exponent)
-
-
 def inside(values: torch.Tensor) -> bool:
     """Whether all |values| < 2^53; not for NaN. (It waits for the device: for states that come from outside.)"""
     low, high = torch.aminmax(values)

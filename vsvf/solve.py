@@ -74,7 +74,7 @@ def sample(
         warn: examine the formula on the grid and warn if it amplifies perturbations without bound, or is much less accurate
             than DDIM with these steps; warn of a network in training mode, and of a grid whose lowest step spoils inversion.
         gradient: let `.x` (and `.reals`, all k states) carry a graph: "reversible" retraces the states by the inverse rows when
-            the backward pass comes, in memory that does not grow with the steps; "checkpoint" recomputes them from a few that are
+            the backward pass comes, and keeps none of them; "checkpoint" recomputes them from a few that are
             kept; "stored" keeps all with their graphs. Default: no gradient. (None is taken within `torch.no_grad`.)
         inputs: tensors besides x and the network's parameters that the predictor uses and that require a gradient: conditions,
             a guidance scale.

@@ -15,7 +15,7 @@ from vsvf.scenes.glyphs import Glyphs
 from vsvf.scenes.scene import COLOURS, PERIOD, RIM, SIZE, TEXTURES, Scene
 
 RIM_PIXELS = 2
-DOT_RADIUS = 3.4
+DOT_RADIUS = 4.5
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,8 @@ import torch
 from vsvf.scenes.glyphs import Glyphs
 
 SIZE = 64  # pixels along the edge of a picture
-PERIOD = 12  # pixels after which every texture repeats, along rows and columns
+PERIOD = 16  # pixels after which every texture repeats, along rows and columns
+PHASES = (0, 8)  # where a random scene's texture begins: its edges then lie between the autoencoder's 4 x 4 blocks
 STYLES = ("filled", "outlined")
 TEXTURES = ("plain", "stripes", "checks", "dots")
 # The colour itself, and the shade that a texture on it is drawn in, as levels of red, green and blue.
@@ -147,7 +148,7 @@ def random_scene(
     number = 1 + pick(2) if count is None else count
     background = names[pick(len(names))]
     texture = TEXTURES[pick(len(TEXTURES))]
-    phase = (pick(PERIOD), pick(PERIOD))
+    phase = (PHASES[pick(len(PHASES))], PHASES[pick(len(PHASES))])
     others = [name for name in names if name != background]
     digits = []
     for i in range(number):

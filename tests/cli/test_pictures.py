@@ -47,9 +47,9 @@ def test_the_noise_has_the_variance_of_the_schedule():
     from vsvf.commands.network import draw_noise
 
     closed = predictors.ClosedForm(lambda x, s: x)  # alpha = 1: variance 1 + sigma_bar^2
-    noise = draw_noise(50, 0, closed, 3.0, torch.device("cpu"))
+    noise = draw_noise((50, 1, 28, 28), 0, closed, 3.0)
     assert float(noise.var()) == pytest.approx(10.0, rel=0.02)
-    assert float(draw_noise(50, 0, predictors.digits(), 3.0, torch.device("cpu")).var()) == pytest.approx(1.0, rel=0.02)
+    assert float(draw_noise((50, 1, 28, 28), 0, predictors.digits(), 3.0).var()) == pytest.approx(1.0, rel=0.02)
 
 
 def test_sample_prints_for_people(vsvf):
@@ -247,5 +247,5 @@ def test_states_from_elsewhere(vsvf, fails):
 
 def test_other_weights_are_remarked(vsvf, monkeypatch):
     assert vsvf("sample", *SMALL, "--out", "x").code == 0
-    monkeypatch.setattr("vsvf.commands.network.network_digest", lambda: "0" * 16)
+    monkeypatch.setattr("vsvf.commands.network.digest", lambda model: "0" * 16)
     assert "other weights" in vsvf("invert", "x.safetensors").err

@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 from vsvf.commands.answer import Answer, note
 from vsvf.commands.common import FORMULAS, UsageError, describe_grid, positive
-from vsvf.commands.network import SHAPE, add_network_arguments, decide, make_predictor, usable_device
+from vsvf.commands.network import add_network_arguments, decide, usable_device
 
 if TYPE_CHECKING:
-    from vsvf.apps.budget import Budget, Part
+    from vsvf.apps.budget import Budget, Codec, Part
+    from vsvf.apps.models import Model
 
 DESCRIPTION = """\
-An error budget: take an image to noise and back with the embedded digits network, and say how much of the reconstruction's
-difference, and of the noise's, is due to the image itself, guidance, the formula's truncation, the starter and rounding."""
+An error budget: take an image to noise and back, and say how much of the reconstruction's difference, and of the noise's, is
+due to the image itself (with --model, its autoencoder), guidance, the formula's truncation, the starter and rounding."""
 
 EXAMPLES = f"""\
 examples:
   vsvf budget three.png --label 3 --formula ddim_inversion --steps 50     DDIM inversion as other tools do it
   vsvf budget three.png --label 3 --formula 'belm(2)' --steps 50 --guidance 2 --arithmetic float16
   vsvf budget three.png --label 3 --formula 'stable_belm(3)' --arithmetic fixed --json
+  vsvf budget scene.png --model scenes --prompt 'a red three on a blue background' --guidance 3
 
 what it prints:
   size        root mean square over all pixels: of the image, which lies in [-1, 1] (a step of 8 bits is 0.0078), and of the
@@ -36,7 +38,7 @@ solving its own equations.
 
 {FORMULAS}"""
 
-DEFAULTS: dict[str, Any] = {"formula": "belm(2)", "starter": "ddim", "label": [], "guidance": 1.0, "dtype": "float32"}
+DEFAULTS: dict[str, Any] = {"formula": "belm(2)", "starter": "ddim", "guidance": 1.0, "count": 0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,26 +58,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Answer:
     """Measure."""
-    from vsvf.apps.budget import DDIM_INVERSION, budget, eight_bit_codec, tensor_codec, unrounded
+    from vsvf.apps.budget import DDIM_INVERSION, budget, unrounded
     from vsvf.apps.images import read_image
 
     if args.tolerance is not None or args.max_iterations is not None:
         raise UsageError("budget takes no --tolerance and no --max-iterations")
     march = decide(args, DEFAULTS)
     device = usable_device(args.device)
-    image, changes = read_image(Path(args.image), SHAPE[1:], "L", background=1.0 if args.invert_colours else 0.0)
+    model = march.model
+    image, changes = read_image(Path(args.image), model.pictures[1:], model.mode, background=1.0 if args.invert_colours else 0.0)
     if changes:
         note(f"{args.image}: {', '.join(changes)}; the budget begins after that")
     guidance = march.settings["guidance"]
     found = budget(
-        march.predictor(1, device),
+        march.predictor(1),
         unrounded(-image if args.invert_colours else image).to(device),
         march.grid,
         march.name,
-        unguided=None if guidance == 1.0 else make_predictor({**march.settings, "guidance": 1.0}, 1, device),
+        unguided=None if guidance == 1.0 else march.predictor(1, 1.0),
         starter=march.settings["starter"],
         arithmetic=args.arithmetic or "float32",
-        codec=eight_bit_codec() if args.eight_bit else tensor_codec(),
+        codec=_codec(model, args.eight_bit),
         reference_steps=args.reference_steps,
     )
     grid = describe_grid(march.grid)
@@ -94,6 +97,16 @@ def run(args: argparse.Namespace) -> Answer:
         _answer(found),
     ]
     return Answer(document, "\n".join(lines), args.json)
+
+
+def _codec(model: Model, eight_bit: bool) -> Codec:
+    """From pixels to the model's x_0 and back, with the rounding of an 8-bit file behind it."""
+    from vsvf.apps.budget import Codec, eight_bit_codec, tensor_codec
+
+    if not model.has_autoencoder:
+        return eight_bit_codec() if eight_bit else tensor_codec()
+    inner, levels = model.codec, eight_bit_codec()
+    return Codec(f"{inner.name}, {levels.name}", inner.encode, lambda x: levels.decode(inner.decode(x))) if eight_bit else inner
 
 
 def _table(parts: tuple[Part, ...]) -> list[str]:

@@ -11,6 +11,8 @@ from vsvf.commands.answer import Answer
 from vsvf.commands.common import (
     FORMULAS,
     GRID_KEYS,
+    OWN,
+    UsageError,
     add_grid_arguments,
     describe_grid,
     finite,
@@ -20,6 +22,7 @@ from vsvf.commands.common import (
 )
 
 if TYPE_CHECKING:
+    from vsvf.apps.models import Model
     from vsvf.convergence.examine import Examination
     from vsvf.formula import Formula
     from vsvf.grid import Grid
@@ -61,11 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-order", action="store_true", help="do not measure the order (seconds)")
     parser.add_argument(
         "--model",
-        choices=("digits",),
-        help="examine it on a network too, the embedded one: its spurious modes and its error against O-BELM's, with the Jacobian "
-        "measured along two trajectories (on a predictor of your own: vsvf.examine)",
+        metavar="NAME",
+        help="examine it on a network too (digits, scenes, or a folder that diffusers wrote): its spurious modes and its error "
+        "against O-BELM's, with the Jacobian measured along two trajectories (on a predictor of your own: vsvf.examine)",
     )
-    parser.add_argument("--label", type=int, default=3, metavar="DIGIT", help="of the network's digit, with --model (default 3)")
+    parser.add_argument("--label", type=int, metavar="DIGIT", help="of the network's digit, with --model digits (default 3)")
+    parser.add_argument("--prompt", metavar="TEXT", help="for a model that takes prompts (default none)")
     parser.add_argument("--guidance", type=finite, default=1.0, metavar="W", help="guidance scale, with --model (default 1)")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
@@ -77,7 +81,9 @@ def run(args: argparse.Namespace) -> Answer:
     from vsvf.stability.report import stability
 
     formula = formulas.by_name(args.formula)
-    grid = make_grid(grid_settings(given_settings(args, GRID_KEYS)))
+    model = None if args.model is None else _model(args)
+    own = None if model is None or model.name == "digits" else model.schedule
+    grid = make_grid(grid_settings(given_settings(args, GRID_KEYS), schedule="linear" if own is None else OWN), own)
     report = stability(formula, grid)
     measured: dict[str, float | None] = {"sampling": None, "inversion": None}
     if not args.no_order:
@@ -86,7 +92,7 @@ def run(args: argparse.Namespace) -> Answer:
         found = order(formula, STEPS)
         measured = {"sampling": _slope(found.sampling), "inversion": _slope(found.inversion)}
     roots = [complex(z) for z in report.spurious_roots]
-    examination = _examined(formula, grid, args) if args.model else None
+    examination = None if model is None else _examined(formula, grid, model, args)
     document = {
         "formula": formula.name,
         "grid": {"name": grid.name, "steps": grid.steps, "sigma_bar": [grid.sigma_bar[0], grid.sigma_bar[-1]]},
@@ -120,16 +126,25 @@ def run(args: argparse.Namespace) -> Answer:
     return Answer(document, "\n".join(lines), args.json)
 
 
-def _examined(formula: Formula, grid: Grid, args: argparse.Namespace) -> Examination:
-    """The formula on the embedded network, along two trajectories."""
-    import torch
+def _model(args: argparse.Namespace) -> Model:
+    from vsvf.commands.network import make_model
 
-    from vsvf.commands.network import draw_noise, make_predictor
+    model = make_model(args.model, "float32", "cpu")
+    for kind in ("label", "prompt"):
+        if getattr(args, kind) is not None and model.condition != kind:
+            raise UsageError(f"--{kind} does not go with {model.name}")
+    return model
+
+
+def _examined(formula: Formula, grid: Grid, model: Model, args: argparse.Namespace) -> Examination:
+    """The formula on a network, along two trajectories."""
+    from vsvf.commands.network import draw_noise
     from vsvf.convergence.examine import examine
 
-    device = torch.device("cpu")
-    predictor = make_predictor({"label": [args.label], "guidance": args.guidance, "dtype": "float32"}, 2, device)
-    return examine(predictor, draw_noise(2, 0, predictor, grid, device), grid, formula)
+    given = args.prompt if model.condition == "prompt" else 3 if args.label is None else args.label
+    conditions = None if given is None or model.condition == "none" else [given] * 2
+    predictor = model.predict(conditions, args.guidance)
+    return examine(predictor, draw_noise((2, *model.latents), 0, predictor, grid), grid, formula)
 
 
 def _document(examination: Examination) -> dict[str, object]:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vsvf.grid import Grid
+    from vsvf.schedule import Schedule
 
+OWN = "own"  # a schedule setting: that of the model, where it is not named by an option
 SCHEDULES = ("linear", "scaled_linear", "cosine", "edm", "rectified_flow")
 SPACINGS = ("leading", "linspace", "trailing", "karras", "log_snr", "sigma_bar")
 GRID_KEYS = ("nodes", "schedule", "steps", "spacing", "final", "steps_offset", "rho", "sigma_bar_max")
@@ -46,7 +48,7 @@ def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--nodes", type=_numbers, metavar="S0,S1,…", help="your own nodes, increasing")
     group.add_argument(
-        "--schedule", type=_choice(SCHEDULES), metavar="NAME", help=f"noise schedule: {', '.join(SCHEDULES)} (default linear)"
+        "--schedule", type=_choice(SCHEDULES), metavar="NAME", help=f"noise schedule: {', '.join(SCHEDULES)} (default: the model's)"
     )
     group.add_argument("--steps", type=whole(1, MOST_STEPS), metavar="N", help="number of steps (default 50)")
     group.add_argument(
@@ -71,8 +73,8 @@ def given_settings(args: argparse.Namespace, keys: tuple[str, ...]) -> dict[str,
     return {key: getattr(args, key) for key in keys if getattr(args, key, None) is not None}
 
 
-def grid_settings(given: Mapping[str, Any], saved: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The grid's settings: what was given, over what a state remembers, over the defaults.
+def grid_settings(given: Mapping[str, Any], saved: Mapping[str, Any] | None = None, schedule: str = "linear") -> dict[str, Any]:
+    """The grid's settings: what was given, over what a state remembers, over the defaults, `schedule` among them.
 
     Raises:
         UsageError: own nodes and options of a schedule at once.
@@ -87,20 +89,20 @@ def grid_settings(given: Mapping[str, Any], saved: Mapping[str, Any] | None = No
         known.pop("nodes", None)
     if "nodes" in known:
         return {"nodes": known["nodes"]}
-    settings = {"schedule": "linear", "steps": 50, "final": "zero", **known, **{key: given[key] for key in scheduled}}
+    settings = {"schedule": schedule, "steps": 50, "final": "zero", **known, **{key: given[key] for key in scheduled}}
     settings.setdefault("spacing", "karras" if settings["schedule"] in ("edm", "rectified_flow") else "trailing")
     return settings
 
 
-def make_grid(settings: Mapping[str, Any]) -> Grid:
-    """The grid of `grid_settings`."""
+def make_grid(settings: Mapping[str, Any], own: Schedule | None = None) -> Grid:
+    """The grid of `grid_settings`; `own` is the model's schedule."""
     from vsvf.grid import Grid
     from vsvf.schedule import Schedule
 
     if "nodes" in settings:
         return Grid.from_sigma_bar(settings["nodes"])
     options = {key: settings[key] for key in ("steps_offset", "rho", "sigma_bar_max") if key in settings}
-    schedule = getattr(Schedule, settings["schedule"])()
+    schedule = own if own is not None and settings["schedule"] == OWN else getattr(Schedule, settings["schedule"])()
     return Grid.from_schedule(schedule, settings["steps"], settings["spacing"], settings["final"], **options)
 
 

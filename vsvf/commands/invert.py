@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from vsvf.commands.answer import Answer, note
 from vsvf.commands.common import FORMULAS, Outputs, UsageError, describe_grid, images
 from vsvf.commands.network import (
-    SHAPE,
     add_network_arguments,
     add_output_arguments,
     decide,
     draw_noise,
+    enlarged,
+    fitted,
     iteration_options,
     recall,
     remember,
@@ -28,6 +29,7 @@ from vsvf.commands.network import (
 if TYPE_CHECKING:
     import torch
 
+    from vsvf.apps.models import Model
     from vsvf.grid import Grid
     from vsvf.predictors import Predictor
     from vsvf.state import State
@@ -42,6 +44,7 @@ examples:
   vsvf sample --out digits && vsvf invert digits.safetensors     the round trip of ten samples
   vsvf invert three.png --label 3 --formula 'belm(2)' --steps 50
   vsvf invert scan.jpg --invert-colours --label 7 --out results/
+  vsvf invert scene.png --model scenes --prompt 'a red three on a blue background'
   vsvf invert three.png --label 3 --noise-alone                  forget all states but the noise itself
 
 what it prints:
@@ -50,17 +53,18 @@ what it prints:
   levels      how many pixels differ once rounded to 8 bits: 0 means that the PNG is the same
   noise       mean and standard deviation of the inverted noise (a sample's were near 0 and 1), and for a state made from a
               seed, how far it is from the noise that the seed drew, relative to its size
+  autoencoder for models with one: what encoding and decoding alone change, and how far the latents come back
   NFE         evaluations of the network, each way
 
-Images: any kind that Pillow reads, whatever the file is called. Colour becomes grey, 28x28 pixels are cut from the centre
-and resized, [black, white] becomes [-1, 1], transparency is laid on black. The network knows white digits on black; for
+Images: any kind that Pillow reads, whatever the file is called. The centre is cut to the model's shape and resized, [black,
+white] becomes [-1, 1], transparency is laid on black. The digits network knows white digits on black, colour becomes grey; for
 dark ones on light paper use --invert-colours (transparency is then laid on white). A k-step formula needs k states and the
 image is one: --starter makes the others. State files bring their own settings; options that change the grid or the formula
 do not fit them, and are refused.
 
 {FORMULAS}"""
 
-DEFAULTS: dict[str, Any] = {"formula": "belm(2)", "starter": "ddim", "label": [], "guidance": 1.0, "dtype": "float32"}
+DEFAULTS: dict[str, Any] = {"formula": "belm(2)", "starter": "ddim", "guidance": 1.0, "count": 0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,19 +88,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Answer:
     """Invert, sample again, write."""
     from vsvf.apps.roundtrip import compare, from_image
-    from vsvf.state import State
 
     device = usable_device(args.device)
-    start, saved = _load(args, device)
-    from_state = isinstance(start, State)
-    original = start.x if isinstance(start, State) else start
-    count = original.shape[0]
+    path = Path(args.input)
+    state, saved = (None, {}) if path.suffix.lower() != ".safetensors" else recall(path)
+    if state is not None and args.invert_colours:
+        raise ValueError("--invert-colours is for image files, not for states")
     march = decide(args, DEFAULTS, saved)
+    codec = march.model.codec
+    start: State | torch.Tensor
+    if state is not None:
+        state = start = fitted(state, saved, path, march, device)
+        original, picture = state.x, codec.decode(state.x)
+    else:
+        picture = _read(args, march.model, device)
+        original = start = codec.encode(picture)
+    from_state = state is not None
+    count = original.shape[0]
     outputs = Outputs(
         args.out, Path(args.input).stem, [".inverted.safetensors", ".reconstruction.png", ".difference.png"], args.force
     )
-    predictor = march.predictor(count, device)
-    if isinstance(start, State) and start.record.node == march.grid.steps:
+    predictor = march.predictor(count)
+    if state is not None and state.record.node == march.grid.steps:
         raise ValueError(f"{args.input} stands at the noise end already; `vsvf sample --from {args.input}` samples from it")
     began = time.perf_counter()
     trip = from_image(
@@ -114,10 +127,12 @@ def run(args: argparse.Namespace) -> Answer:
     noise = trip.turned
     if noise is None:
         raise UsageError(f"{march.name} keeps no state to write; `vsvf budget` measures it")
-    errors = compare(trip.end, original)
+    found = codec.decode(trip.end)
+    errors = compare(found, picture)
+    alone = _latent_figures(march.model, trip.end, original, picture)
     inverted = _noise_figures(noise, saved, predictor, march.grid)
     memory = march.memory(count)
-    _write(outputs, remember(noise, memory), trip.end, original)
+    _write(outputs, remember(noise, memory, march.model), found, picture)
     document = {
         "command": "invert",
         "input": args.input,
@@ -128,6 +143,7 @@ def run(args: argparse.Namespace) -> Answer:
         "reconstructed_from": "noise alone" if args.noise_alone else "all states",
         "count": count,
         "error": asdict(errors),
+        "autoencoder": alone,
         "noise": inverted,
         "nfe": {"inversion": trip.nfe[0], "reconstruction": trip.nfe[1]},
         "residual": noise.record.residual,
@@ -144,6 +160,7 @@ def run(args: argparse.Namespace) -> Answer:
         f"reconstruction from {'the noise alone and a starter' if args.noise_alone else 'all states'}, pixels in [-1, 1]:",
         f"  MSE {errors.mse:.3g}, max {errors.max:.3g}, PSNR {psnr} (range 2)",
         f"  8-bit levels that differ: {errors.levels} of {errors.pixels}",
+        *([] if alone is None else [LATENTS.format(**alone)]),
         f"noise: mean {inverted['mean']:.4f}, standard deviation {inverted['standard_deviation']:.4f}",
         *([] if seed is None else [f"  relative distance to the noise of seed {saved['seed']}: {seed:.3g}"]),
         *(f"wrote {path}" for path in outputs.written),
@@ -151,30 +168,44 @@ def run(args: argparse.Namespace) -> Answer:
     return Answer(document, "\n".join(lines), args.json)
 
 
-def _load(args: argparse.Namespace, device: torch.device) -> tuple[State | torch.Tensor, dict[str, Any]]:
-    """A state and its settings, or an image (1, 1, 28, 28) and none."""
-    path = Path(args.input)
-    if path.suffix.lower() == ".safetensors":
-        if args.invert_colours:
-            raise ValueError("--invert-colours is for image files, not for states")
-        return recall(path, device)
+LATENTS = (
+    "autoencoder: encoding and decoding alone change the pixels by MSE {pixels:.3g}; the latents come back to MSE {latents:.3g}, "
+    "max {largest:.3g}"
+)
+
+
+def _latent_figures(model: Model, end: torch.Tensor, original: torch.Tensor, picture: torch.Tensor) -> dict[str, float] | None:
+    """The autoencoder's part of the error, and the march's; None for a model of pixels."""
+    if not model.has_autoencoder:
+        return None
+    difference = end.detach().cpu().double() - original.detach().cpu().double()
+    once = model.codec.decode(model.codec.encode(picture))
+    return {
+        "pixels": float((once - picture).double().square().mean()),
+        "latents": float(difference.square().mean()),
+        "largest": float(difference.abs().max()),
+    }
+
+
+def _read(args: argparse.Namespace, model: Model, device: torch.device) -> torch.Tensor:
+    """The image as a batch of one, (1, C, H, W) float64."""
     from vsvf.apps.images import read_image
 
-    image, changes = read_image(path, SHAPE[1:], "L", background=1.0 if args.invert_colours else 0.0)
+    image, changes = read_image(Path(args.input), model.pictures[1:], model.mode, background=1.0 if args.invert_colours else 0.0)
     if changes:
-        note(f"{path}: {', '.join(changes)}")
+        note(f"{args.input}: {', '.join(changes)}")
     if args.invert_colours:
         image = -image
-    elif float(image.mean()) > 0.0:
-        note(f"{path} is mostly light, the network knows white digits on black: --invert-colours?")
-    return image.double().to(device), {}
+    elif model.name == "digits" and float(image.mean()) > 0.0:
+        note(f"{args.input} is mostly light, the network knows white digits on black: --invert-colours?")
+    return image.double().to(device)
 
 
 def _noise_figures(noise: State, saved: dict[str, Any], predictor: Predictor, grid: Grid) -> dict[str, float | None]:
     x = noise.x.detach().cpu().double()
     distance = None
     if "seed" in saved and x.shape[0] == saved.get("count"):
-        drawn = draw_noise(x.shape[0], saved["seed"], predictor, grid, x.device)
+        drawn = draw_noise(x.shape, saved["seed"], predictor, grid, x.device)
         distance = float((x - drawn).norm() / drawn.norm())
     deviation = float(x.std(correction=0))
     return {"mean": float(x.mean()), "standard_deviation": deviation, "from_seed": distance}
@@ -187,5 +218,5 @@ def _write(outputs: Outputs, noise: State, found: torch.Tensor, original: torch.
     difference = 10.0 * (found - original.detach().cpu().double())
     outputs.write(".inverted.safetensors", noise.save)
     for suffix, batch in ((".reconstruction.png", found), (".difference.png", difference)):
-        sheet = batch[0] if len(batch) == 1 else contact_sheet(batch, scale=4)
+        sheet = batch[0] if len(batch) == 1 else contact_sheet(batch, scale=enlarged(batch))
         outputs.write(suffix, partial(save_image, sheet))

@@ -15,9 +15,21 @@ from types import ModuleType
 from analysis import progress
 
 # as run: long ones first
-STUDIES = ("roundtrip", "quality", "exactness", "pareto", "order", "stability", "budget", "pictures", "formulas", "blowup")
+STUDIES = (
+    "roundtrip",
+    "quality",
+    "exactness",
+    "pareto",
+    "order",
+    "stability",
+    "budget",
+    "pictures",
+    "formulas",
+    "blowup",
+    "scenes",
+)
 # as read
-PAGE = ("pictures", "formulas", "order", "blowup", "stability", "pareto", "roundtrip", "exactness", "budget", "quality")
+PAGE = ("pictures", "scenes", "formulas", "order", "blowup", "stability", "pareto", "roundtrip", "exactness", "budget", "quality")
 
 
 def run(name: str, out: Path) -> float:

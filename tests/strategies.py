@@ -12,7 +12,9 @@ from vsvf.predictors import Predictor, from_ode, gaussian_mixture
 METHODS = formulas.METHODS
 MULTISTEP = tuple(name for name in METHODS if isinstance(formulas.by_name(name), formulas.belm(2).__class__))
 CORRECTED = tuple(name for name in METHODS if name.startswith("corrected"))  # one row more, at the last node
-COUPLED = tuple(name for name in METHODS if name not in MULTISTEP + CORRECTED)
+PAIRED = tuple(name for name in METHODS if name.startswith("unipc"))  # predictor and corrector, two rows to an evaluation
+COUPLED = tuple(name for name in METHODS if name not in MULTISTEP + CORRECTED + PAIRED)
+SELF_STARTING = COUPLED + PAIRED
 
 
 def _flags(name):

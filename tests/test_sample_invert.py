@@ -198,7 +198,7 @@ def test_a_state_at_the_end_stays_where_it_is():
 def test_the_state_stands_at_the_node_asked_for(name, stop):
     grid = own.sd_grid(7, own.final(name))
     assert sample(own.tanh_network(), torch.ones(1, 2), grid, name, stop=stop).record.node == min(
-        stop, 7 if name in own.COUPLED else 8 - formulas.by_name(name).steps
+        stop, 7 if name in own.SELF_STARTING else 8 - formulas.by_name(name).steps
     )
 
 

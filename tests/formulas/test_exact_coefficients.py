@@ -178,7 +178,10 @@ def test_a_window_that_does_not_increase_is_refused(name):
 @pytest.mark.parametrize("name", own.METHODS)
 def test_a_grid_shorter_than_the_formula_is_refused(name):
     formula = formulas.by_name(name)
-    if name in own.COUPLED or formula.steps == 1:
+    if name in own.PAIRED:
+        with pytest.raises(ValueError, match=f"at least {formula.width} steps"):
+            formula.plan(Grid.from_sigma_bar(np.linspace(0.1, 1.0, formula.width)))
+    elif name in own.COUPLED or formula.steps == 1:
         assert formula.plan(Grid.from_sigma_bar([0.1, 0.2])).rows >= 1
     else:
         with pytest.raises(ValueError, match=f"at least {formula.steps} steps"):

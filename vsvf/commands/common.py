@@ -23,6 +23,7 @@ formulas (quote the parentheses for the shell):
   ddim                          Euler's method, order 1
   adams_bashforth(k) deis(k)    explicit multistep, order k
   dpm_solver_pp(2|3)            DPM-Solver++ multistep
+  unipc(p)                      UniPC, predictor and corrector from one evaluation, p = 1, 2, 3
   adams_moulton(k) bdf(k)       implicit
   belm(k)                       O-BELM: exactly invertible, highest order; stable for k = 2 only
   stable_belm(k)                exactly invertible and zero-stable both ways, k = 2 … 6

@@ -21,6 +21,7 @@ from vsvf.formulas.coupled import edict, mccallum_foster
 from vsvf.formulas.dpm_solver import dpm_solver_pp
 from vsvf.formulas.power_fitted import power_fitted_belm
 from vsvf.formulas.root_placed import coarse_belm, root_placed_belm, stable_belm
+from vsvf.formulas.unipc import unipc
 
 CONSTRUCTORS: dict[str, Callable[..., Formula]] = {
     "ddim": ddim,
@@ -29,6 +30,7 @@ CONSTRUCTORS: dict[str, Callable[..., Formula]] = {
     "adams_moulton": adams_moulton,
     "bdf": bdf,
     "dpm_solver_pp": dpm_solver_pp,
+    "unipc": unipc,
     "belm": belm,
     "bdia": bdia,
     "edict": edict,
@@ -49,6 +51,8 @@ METHODS: tuple[str, ...] = (
     "dpm_solver_pp(2)",
     "dpm_solver_pp(3)",
     "dpm_solver_pp(3, True)",
+    "unipc(2)",
+    "unipc(3)",
     "belm(2)",
     "belm(3)",
     "bdia(1)",
@@ -117,4 +121,5 @@ __all__ = [
     "recommended",
     "root_placed_belm",
     "stable_belm",
+    "unipc",
 ]

@@ -2,11 +2,12 @@
 
 Exact denoisers of digits and of mixtures, the same with finite resolution (eps is then singular down to the smallest sigma_bar,
 as it is of networks that predict x_0), a guided mixture, the embedded network with two guidances, and a small network of
-`analysis.variants`. Formulas are chosen on one part; the other is held back and only confirms. Both schedules, leading timesteps
-and uniform log-SNR, exact starters; sampling error rms of x at the smallest sigma_bar, inversion error rms of x_bar_N over
-sigma_bar_N, against RK4.
+`analysis.variants`, the miniature Stable Diffusion. Formulas are chosen on one part; the other is held back and only confirms. Both
+schedules, leading timesteps and uniform log-SNR, equal numbers of evaluations (a corrector row's is one of them: its grid has a
+step less), exact starters (UniPC starts itself, as published); sampling error rms of x at the smallest sigma_bar, inversion error
+rms of x_bar_N over sigma_bar_N, against RK4.
 
-    python -m analysis.zoo --out OUT --problems "digits, exact" mixture --steps 10 20 50
+    python -m analysis.zoo --out OUT --problems "digits, exact" mixture --nfe 10 20 50
 
 goes on from the rows that OUT/zoo_errors.csv has already.
 """
@@ -30,10 +31,13 @@ from analysis.pareto import SCHEDULES, formula_of, make_grid, march_errors, traj
 from vsvf import formulas, predictors
 from vsvf.formulas.choosing import recommended
 from vsvf.predictors import ClosedForm, Predictor, gaussian_mixture, ideal_denoiser
+from vsvf.predictors.scenes import LATENTS
 
 METHODS = (
     "dpm_solver_pp(2)",
     "deis(3)",
+    "unipc(2)",
+    "unipc(3)",
     "belm(2)",
     "stable_belm(3)",
     "stable_belm(4)",
@@ -45,10 +49,13 @@ METHODS = (
     "power_fitted_belm(0.9, 7/8, 1.75, 0.6)",
     "corrected(power_fitted_belm(0.9, 7/8, 1.75, 0.6), 0.7, 4)",
     "power_fitted_belm(0.6, (1/3, 1), 1, 0.9)",
+    "power_fitted_belm(0.9, (0.526, 1), 1.59, 1.15)",
+    "power_fitted_belm(0.7, (0.44, 0.828), 2.49, 1.18)",
+    "power_fitted_belm(0.6, (0.24, 0.855), 1.92, 1.15)",
 )
-PUBLISHED, BASE = ("dpm_solver_pp(2)", "deis(3)"), "belm(2)"
+PUBLISHED, BASE = ("dpm_solver_pp(2)", "deis(3)", "unipc(2)", "unipc(3)"), "belm(2)"
 SPACINGS = ("leading", "log_snr")
-HEADER = ("problem", "part", "schedule", "spacing", "N", "method", "sampling error", "inversion error")
+HEADER = ("problem", "part", "schedule", "spacing", "NFE", "method", "sampling error", "inversion error")
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,7 @@ def _mixture(means: torch.Tensor, std: float) -> ClosedForm:
     return gaussian_mixture(means, std, schedule=vsvf.Schedule.linear())
 
 
+PROMPTS = ["a red three on a blue background", "a green seven to the left of a white two on plain yellow"]
 LABELS = torch.tensor([3, 8, 1])
 IMAGE = (3, 1, 28, 28)
 ZOO: dict[str, Animal] = {
@@ -113,14 +121,20 @@ ZOO: dict[str, Animal] = {
     "another mixture": Animal("held back", "epsilon", (64, 5), lambda: _mixture(_means(17, 3, 5), 0.1)),
     "another mixture, floor 0.3": Animal("held back", "sample", (64, 5), lambda: with_floor(_mixture(_means(17, 3, 5), 0.1), 0.3)),
     "network, guidance 5": Animal("held back", "epsilon", IMAGE, lambda: predictors.digits(LABELS, guidance=5.0)),
+    "scenes, guidance 3": Animal("held back", "epsilon", (2, *LATENTS), lambda: predictors.scenes(PROMPTS, 3.0)),
     "x_0-network": Animal("held back", "sample", IMAGE, lambda: variants.load("x_0-network", LABELS)),
 }
 
-Key = tuple[str, str, str, int, str]  # problem, schedule, spacing, N, method
+Key = tuple[str, str, str, int, str]  # problem, schedule, spacing, NFE, method
+
+
+def steps_of(method: str, nfe: int) -> int:
+    """The steps that a method makes of so many evaluations in sampling: a corrector row needs one of its own."""
+    return nfe - 1 if method.startswith("corrected") else nfe
 
 
 def study(
-    out: Path, problems: Sequence[str], steps: Sequence[int], methods: Sequence[str], schedules: Sequence[str] = tuple(SCHEDULES)
+    out: Path, problems: Sequence[str], nfe: Sequence[int], methods: Sequence[str], schedules: Sequence[str] = tuple(SCHEDULES)
 ) -> dict[Key, tuple[float, float]]:
     """All errors, read from `out/zoo_errors.csv` where they are there, and added to it as they are found."""
     path = out / "zoo_errors.csv"
@@ -134,18 +148,19 @@ def study(
             jobs = [
                 (problem, schedule, spacing, n, method)
                 for spacing in SPACINGS
-                for n in steps
+                for n in nfe
                 for method in methods
                 if (problem, schedule, spacing, n, method) not in found
             ]
             if not jobs:
                 continue
             predictor = animal.make()
-            grids = {(spacing, n): make_grid(schedule, n, spacing) for _, _, spacing, n, _ in jobs}
+            sizes = {(spacing, steps_of(method, n)) for _, _, spacing, n, method in jobs}
+            grids = {(spacing, steps): make_grid(schedule, steps, spacing) for spacing, steps in sizes}
             noise = torch.randn(animal.shape, generator=generator(301), dtype=torch.float64)
             exact = trajectory(predictor, noise, np.concatenate([grid.sigma_bar for grid in grids.values()]))
             for job in jobs:
-                found[job] = one(predictor, exact, grids[job[2], job[3]], job[4])
+                found[job] = one(predictor, exact, grids[job[2], steps_of(job[4], job[3])], job[4])
                 with open(path, "a", newline="") as file:
                     csv.writer(file).writerow([job[0], animal.part, *job[1:], *(f"{value:.6g}" for value in found[job])])
     return found
@@ -164,7 +179,7 @@ def read(path: Path) -> dict[Key, tuple[float, float]]:
         return {}
     with open(path, newline="") as file:
         return {
-            (row["problem"], row["schedule"], row["spacing"], int(row["N"]), row["method"]): (
+            (row["problem"], row["schedule"], row["spacing"], int(row["NFE"]), row["method"]): (
                 float(row["sampling error"]),
                 float(row["inversion error"]),
             )
@@ -173,7 +188,7 @@ def read(path: Path) -> dict[Key, tuple[float, float]]:
 
 
 def summary(found: dict[Key, tuple[float, float]], part: str) -> list[list[Any]]:
-    """Per spacing, N and method over one part: geometric mean and worst of the sampling error over the best published one's and
+    """Per spacing, NFE and method over one part: geometric mean and worst of the sampling error over the best published one's and
     over O-BELM's, and of the inversion error over O-BELM's."""
     rows = []
     for spacing in SPACINGS:
@@ -196,13 +211,13 @@ def summary(found: dict[Key, tuple[float, float]], part: str) -> list[list[Any]]
 
 
 def main(
-    out: Path, problems: Sequence[str] = tuple(ZOO), steps: Sequence[int] = (10, 20, 50), methods: Sequence[str] = METHODS
+    out: Path, problems: Sequence[str] = tuple(ZOO), nfe: Sequence[int] = (10, 20, 50), methods: Sequence[str] = METHODS
 ) -> None:
     """Write zoo_errors.csv, zoo_choosing.csv and zoo_confirmation.csv into `out`."""
-    found = study(out, problems, steps, methods)
+    found = study(out, problems, nfe, methods)
     header = [
         "grid",
-        "N",
+        "NFE",
         "method",
         "problems",
         "over best published",
@@ -213,9 +228,7 @@ def main(
         "worst",
     ]
     for name, part in (("choosing", "choosing"), ("confirmation", "held back")):
-        caption = (
-            f"Errors over those of DPM-Solver++(2M) or DEIS(3), the better, and O-BELM; geometric means, {part} part of the zoo."
-        )
+        caption = f"Errors over the best of DPM-Solver++(2M), DEIS(3), UniPC(2, 3) at equal NFE, and O-BELM; geometric means, {part} part of the zoo."
         save_table(out, f"zoo_{name}", caption, header, summary(found, part))
     save_table(
         out,
@@ -226,7 +239,7 @@ def main(
             [schedule, spacing, n, kind, recommended(make_grid(schedule, n, spacing), kind).name]
             for schedule in SCHEDULES
             for spacing in SPACINGS
-            for n in steps
+            for n in nfe
             for kind in ("epsilon", "sample")
         ],
     )
@@ -236,7 +249,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Errors of formulas on a zoo of predictors.")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--problems", nargs="+", default=list(ZOO), choices=list(ZOO))
-    parser.add_argument("--steps", nargs="+", type=int, default=[10, 20, 50])
+    parser.add_argument("--nfe", nargs="+", type=int, default=[10, 20, 50])
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -244,4 +257,4 @@ if __name__ == "__main__":
     for name in arguments.methods:
         if not name.startswith("k="):
             formulas.by_name(name)
-    main(arguments.out, arguments.problems, arguments.steps, arguments.methods)
+    main(arguments.out, arguments.problems, arguments.nfe, arguments.methods)

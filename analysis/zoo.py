@@ -228,7 +228,10 @@ def main(
         "worst",
     ]
     for name, part in (("choosing", "choosing"), ("confirmation", "held back")):
-        caption = f"Errors over the best of DPM-Solver++(2M), DEIS(3), UniPC(2, 3) at equal NFE, and O-BELM; geometric means, {part} part of the zoo."
+        caption = (
+            "Errors over the best of DPM-Solver++(2M), DEIS(3), UniPC(2, 3) at equal NFE, and over O-BELM's; geometric means, "
+            f"{part} part of the zoo."
+        )
         save_table(out, f"zoo_{name}", caption, header, summary(found, part))
     save_table(
         out,

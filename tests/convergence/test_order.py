@@ -30,6 +30,8 @@ ORDERS = {
     "dpm_solver_pp(2)": 2,
     "dpm_solver_pp(3)": 2,
     "dpm_solver_pp(3, True)": 3,
+    "unipc(2)": 2,
+    "unipc(3)": 2,
     "belm(2)": 2,
     "bdia(1)": 2,
     "bdia(0.5)": 1,
@@ -44,7 +46,9 @@ ORDERS = {
     "stable_belm(6)": 6,
     "power_fitted_belm(0.6, 5/6, 2.25, 0.85)": 2,
     "power_fitted_belm(0.6, (1/3, 1), 1, 0.9)": 4,
+    "power_fitted_belm(0.7, (0.29, 0.86), 1.43, 1.06)": 4,
     "corrected(stable_belm(3), 0.7, 4)": 2,
+    "corrected(power_fitted_belm(0.95, 0.877, 0.94, 0.52), 0.6, 2)": 2,
 }
 BOTH_WAYS = (
     "belm(2)",
@@ -54,7 +58,9 @@ BOTH_WAYS = (
     *(f"stable_belm({k})" for k in range(2, 7)),
     "power_fitted_belm(0.6, 5/6, 2.25, 0.85)",
     "power_fitted_belm(0.6, (1/3, 1), 1, 0.9)",
+    "power_fitted_belm(0.7, (0.29, 0.86), 1.43, 1.06)",
     "corrected(stable_belm(3), 0.7, 4)",
+    "corrected(power_fitted_belm(0.95, 0.877, 0.94, 0.52), 0.6, 2)",
 )
 
 

@@ -25,11 +25,13 @@ def test_what_it_says():
     def name(spacing, final="smallest", **options):
         return recommended(Grid.from_schedule(Schedule.linear(), 50, spacing, final), **options).name
 
-    assert name("leading") == "corrected(coarse_belm,0.7,4)"
+    row = formulas.power_fitted_belm(0.95, 0.877, 0.94, 0.52)
+    assert name("leading") == name("leading", direction="sampling") == formulas.corrected(row, 0.6, 2.0).name
     assert name("leading", direction="inversion") == "coarse_belm"
     assert name("leading", "zero") == "stable_belm(3)"
-    assert name("log_snr") == formulas.power_fitted_belm(0.7, 7 / 8, 2.0, 0.75).name
-    assert name("karras", kind="sample") == formulas.power_fitted_belm(0.6, 5 / 6, 2.25, 0.85).name
+    assert name("log_snr") == name("karras", kind="sample") == formulas.power_fitted_belm(0.7, (0.29, 0.86), 1.43, 1.06).name
+    assert name("log_snr", direction="sampling") == formulas.power_fitted_belm(0.9, (0.42, 0.79), 0.65, 1.09).name
+    assert name("log_snr", direction="inversion") == formulas.power_fitted_belm(0.7, 7 / 8, 2.0, 0.75).name
 
 
 @pytest.mark.parametrize(("option", "message"), [({"kind": "noise"}, "kind='noise'"), ({"direction": "up"}, "direction='up'")])

@@ -64,7 +64,9 @@ METHODS: tuple[str, ...] = (
     *(f"stable_belm({k})" for k in (2, 3, 4, 5, 6)),
     "power_fitted_belm(0.6, 5/6, 2.25, 0.85)",
     "power_fitted_belm(0.6, (1/3, 1), 1, 0.9)",
+    "power_fitted_belm(0.7, (0.29, 0.86), 1.43, 1.06)",
     "corrected(stable_belm(3), 0.7, 4)",
+    "corrected(power_fitted_belm(0.95, 0.877, 0.94, 0.52), 0.6, 2)",
 )
 
 

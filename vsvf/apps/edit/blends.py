@@ -1,8 +1,9 @@
 """Keeping what is outside a mask: the target's states, and their slopes, become the source's there.
 
-A k-step method goes on from k states. Writing into the newest alone perturbs one entry of the tuple, which starts the spurious modes;
-so every state that the march holds is blended, and the slopes that it remembers with them. The rows are linear: outside a constant
-mask the target then is the source, to the bit.
+A method goes on from k states, and every state that the march holds is blended, with the slopes that it remembers. The rows are linear
+and act pixel by pixel: outside a constant mask the target then is the source, to the bit. For one state per node it makes no
+difference to blend the newest alone after every row; a coupled method (EDICT) takes two rows between two questions, and its other
+state then carries what was to be kept out.
 """
 
 from __future__ import annotations

@@ -208,7 +208,7 @@ def sites_of(unet: Any) -> list[Site]:
     processors = dict(getattr(unet, "attn_processors", {}) or {})
     modules = dict(unet.named_modules())
     if not processors:
-        raise ValueError(f"{type(unet).__name__} has no attention layers: there is nothing to control")
+        raise ValueError(f"{type(unet).__name__} has no attention layers in transformer blocks: there is nothing to control")
     order = {place: number for number, place in enumerate(PLACES)}
 
     def rank(name: str) -> tuple[int, list[str]]:

@@ -87,7 +87,8 @@ def test_direct_inversion_of_ddim_is_pinned_and_its_target_is_that_of_the_paper(
         path.append(z)
     guided = model.predict(TARGET, 5.0)
     for i in range(10, 0, -1):
-        z = alpha[i - 1] * (z / alpha[i] + (grid.sigma_bar[i - 1] - grid.sigma_bar[i]) * guided.epsilon(z, float(grid.sigma_bar[i])))
+        eps = guided.epsilon(z, float(grid.sigma_bar[i]))
+        z = alpha[i - 1] * (z / alpha[i] + (grid.sigma_bar[i - 1] - grid.sigma_bar[i]) * eps)
     assert torch.allclose(edited.latent, path[-1], rtol=0.0, atol=1e-5)
     assert torch.allclose(edited.x, z, rtol=0.0, atol=1e-4)
     assert torch.equal(edited.source, X)
@@ -157,12 +158,13 @@ def test_three_ways_to_start_the_target(model, grid):
     base = Settings("direct", "stable_belm(3)", guidance=1.0, attention="none", maps=True, starter="ddim")
     starts = {name: edit(model, X, SOURCE, SOURCE, grid, replace(base, start=name)) for name in ("source", "starter", "shifted")}
     assert torch.allclose(starts["shifted"].x, starts["source"].x, rtol=0.0, atol=1e-5)
-    again = sample(model.predict(SOURCE, 1.0), starts["source"].latent.values[0], grid, "stable_belm(3)", starter="ddim", warn=False)
+    noisiest = starts["source"].latent.values[0]
+    again = sample(model.predict(SOURCE, 1.0), noisiest, grid, "stable_belm(3)", starter="ddim", warn=False)
     assert torch.allclose(starts["starter"].x, again.x, rtol=0.0, atol=1e-4)
     assert not torch.allclose(starts["starter"].x, starts["source"].x, atol=1e-3)
     changed = {n: edit(model, X, SOURCE, TARGET, grid, replace(base, guidance=4.0, start=n)) for n in starts}
     assert len({round(float(e.x.sum()), 3) for e in changed.values()}) == 3
-    assert changed["source"].nfe_down == changed["shifted"].nfe_down - 3 + 0 or changed["shifted"].nfe_down > changed["source"].nfe_down
+    assert changed["starter"].nfe_down == changed["shifted"].nfe_down == changed["source"].nfe_down + 2  # k - 1 more
 
 
 @pytest.mark.parametrize("name", EXACT[:5] + ("ddim", "ees25"))
@@ -204,8 +206,8 @@ def test_a_control_ends_at_its_node_in_every_method(model, grid, name):
     latent = sampler.latent(up)
     with attention_control(model.pipeline.unet, [Listen()]) as hook:
         loop = Loop(conditions, Progress(grid, 10), hook)
-        branches = [Branch(sampler.down(conditions.scale, latent), rows, 3.0, conditions.null) for rows in (conditions.source, conditions.target)]
-        loop(*branches)
+        both = (conditions.source, conditions.target)
+        loop(*(Branch(sampler.down(conditions.scale, latent), rows, 3.0, conditions.null) for rows in both))
         assert hook.moment is None
     assert max(levels) == pytest.approx(0.3) and len(set(levels)) >= (3 if name == "stable_belm(3)" else 4) - 1
 
@@ -266,7 +268,7 @@ def test_a_mask_on_latents_covers_every_pixel_that_may_change():
     mask[5, 6] = 1.0
     found = latent_mask(mask, (16, 16), (8, 8), 2)
     assert found.shape == (2, 1, 8, 8) and found.sum() == 2 and bool(found[1, 0, 2, 3])
-    with pytest.raises(ValueError, match="mask must be 16 x 16 .* got shape"):
+    with pytest.raises(ValueError, match=r"mask must be 16 x 16 .* got shape"):
         latent_mask(torch.zeros(8, 8), (16, 16), (8, 8), 1)
 
 

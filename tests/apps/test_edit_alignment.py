@@ -39,7 +39,7 @@ def test_replacement_keeps_sums_and_is_the_identity_between_equal_prompts(genera
     assert np.array_equal(replacement(source, source), np.eye(10))
     maps = np.random.default_rng(0).dirichlet(np.ones(10), 5)
     assert np.allclose((maps @ replacement(source, target)).sum(1), 1.0)
-    with pytest.raises(ValueError, match="as many words, got 3 .* and 2 .*refine"):
+    with pytest.raises(ValueError, match=r"as many words, got 3 .* and 2 .*refine"):
         replacement(source, tokens("d e", (1, 1), (1, 2), 10))
     with pytest.raises(ValueError, match="token places"):
         replacement(source, tokens("a b c", (1, 1, 1), (1, 2, 3), 12))

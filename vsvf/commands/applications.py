@@ -22,9 +22,7 @@ SPACINGS = ("leading", "linspace", "trailing", "karras", "log_snr", "sigma_bar")
 NOT_REPEATED = ("out", "force", "json", "debug", "command")
 
 
-def add_model_arguments(
-    parser: argparse.ArgumentParser, guidance: str, *, model: str = "digits", conditions: bool = True
-) -> None:
+def add_model_arguments(parser: argparse.ArgumentParser, guidance: str, *, model: str = "digits", conditions: bool = True) -> None:
     """The model (by default `model`), its grid and, if `conditions`, its condition and guidance."""
     group = parser.add_argument_group("model")
     group.add_argument(

@@ -53,8 +53,25 @@ what it writes into its folder:
 
 {FORMULAS}"""
 
-KEYS = ("inputs", "steps", "source", "target", "mask", "method", "formula", "guidance", "guidance_up", "strength", "starter", "start",
-        "source_branch", "attention", "cross_until", "self_until", "self_halvings", "reweight", "blend", "arithmetic", "apart", "maps")  # fmt: skip
+SHARED = (
+    "guidance_up", "starter", "start", "source_branch", "attention", "cross_until", "self_until", "self_halvings", "arithmetic",
+    "apart",
+)  # fmt: skip
+KEYS = (
+    "inputs",
+    "steps",
+    "source",
+    "target",
+    "mask",
+    "method",
+    "formula",
+    "guidance",
+    "strength",
+    "reweight",
+    "blend",
+    "maps",
+    *SHARED,
+)
 
 
 def add_method_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +84,12 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--attention", default="auto", metavar="KIND", help="replace, refine, none or auto (default)")
     group.add_argument("--cross-until", type=finite, default=0.4, metavar="S", help="share of the nodes (default 0.4)")
     group.add_argument("--self-until", type=finite, default=0.6, metavar="S", help="share of the nodes (default 0.6)")
-    group.add_argument("--self-halvings", type=positive, default=2, metavar="N", help="self-attention up to (h/2^N)(w/2^N) pixels")
+    group.add_argument(
+        "--self-halvings",
+        type=positive,
+        metavar="N",
+        help="self-attention up to (h/2^N)(w/2^N) pixels (default: the model's coarsest)",
+    )
     group.add_argument("--arithmetic", default="float64", metavar="NAME", help="of the source's states (default float64)")
     group.add_argument("--apart", action="store_true", help="evaluate the source by itself: its bits then depend on no batch")
 
@@ -83,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strength", type=finite, default=1.0, metavar="S", help="share of the way that is gone (default 1)")
     parser.add_argument("--steps", type=positive, default=50, metavar="N", help="(default 50)")
     parser.add_argument("--mask", metavar="FILE", help="white where pixels may change; of the pictures' size")
-    parser.add_argument("--blend", nargs="+", default=[], metavar="WORD", help="change only where these words look; auto: the changed ones")
+    parser.add_argument("--blend", nargs="+", default=[], metavar="WORD", help="change only where these words look, or auto")
     parser.add_argument("--reweight", nargs="+", default=[], metavar="WORD=W", help="weights of words of the target's prompt")
     parser.add_argument("--maps", action="store_true", help="write attention maps")
     add_method_arguments(parser)
@@ -145,7 +167,7 @@ def run(args: argparse.Namespace) -> Answer:
             f"{edited.nfe_up} calls of the network up, {edited.nfe_down} down"
             + (f", {edited.extra} more evaluations" if edited.extra else ""),
             "no source branch" if error is None else f"the source branch returns to the picture's x_0 within {error:.2g}",
-            f"the edit differs from the picture by MSE {results['edit_mse']:.3g} (its reconstruction by {results['floor_mse']:.3g})",
+            f"MSE to the picture: the edit {results['edit_mse']:.3g}, the autoencoder alone {results['floor_mse']:.3g}",
             f"wrote {folder.path}: {', '.join(files)}",
         ]
         return Answer(document, "\n".join(lines), args.json)
@@ -195,20 +217,20 @@ def _mask(model: Model, path: str) -> torch.Tensor:
     mask = load_image(path, mode="L")[0, 0]
     if tuple(mask.shape) != tuple(model.pictures[1:]):
         height, width = model.pictures[1:]
-        raise ValueError(f"{path}: a mask must be {height} x {width} as the pictures are, this one is {mask.shape[0]} x {mask.shape[1]}")
+        size = f"{mask.shape[0]} x {mask.shape[1]}"
+        raise ValueError(f"{path}: a mask must be {height} x {width} as the pictures are, this one is {size}")
     return (mask + 1.0) / 2.0
 
 
-def _write(
-    folder: Any, model: Model, picture: torch.Tensor, x: torch.Tensor, edited: Edited
-) -> tuple[dict[str, Any], list[str]]:
+def _write(folder: Any, model: Model, picture: torch.Tensor, x: torch.Tensor, edited: Edited) -> tuple[dict[str, Any], list[str]]:
     import torch
 
     from vsvf.apps.images import contact_sheet, save_image
     from vsvf.apps.metrics import mse
 
     given = picture.double().cpu()
-    found, back, through = (model.codec.decode(z).double().cpu() for z in (edited.x, x if edited.source is None else edited.source, x))
+    source = x if edited.source is None else edited.source
+    found, back, through = (model.codec.decode(z).double().cpu() for z in (edited.x, source, x))
     files = ["edit.png", "reconstruction.png", "strip.png", "results.json"]
     for name, image in (("edit.png", found[0]), ("reconstruction.png", back[0])):
         save_image(torch.nan_to_num(image), folder / name)

@@ -18,7 +18,7 @@ from vsvf.commands.applications import (
     say_resumed,
 )
 from vsvf.commands.common import FORMULAS, UsageError, finite, positive
-from vsvf.commands.edit import add_method_arguments, settings_of
+from vsvf.commands.edit import SHARED, add_method_arguments, settings_of
 from vsvf.commands.progress import Progress
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from vsvf.apps.run_folder import RunFolder
 
 DESCRIPTION = """\
-Edit many pictures with many methods, and score each edit: whether the judge reads what was asked for, what happened to the pixels that
-should have stayed, and how near the edit comes to the true result. The pictures are rendered scenes, or PIE-Bench from a folder."""
+Edit many pictures with many methods, and score each edit: whether the judge reads what was asked for, what happened to the pixels
+that should have stayed, how near the edit comes to the true result. Pictures are rendered scenes, or PIE-Bench from a folder."""
 
 EXAMPLES = f"""\
 examples:
@@ -49,8 +49,7 @@ goes on where it stopped.
 
 {FORMULAS}"""
 
-KEYS = ("count", "steps", "method", "formula", "guidance", "strength", "blend", "pie", "guidance_up", "starter", "start", "source_branch",
-        "attention", "cross_until", "self_until", "self_halvings", "arithmetic", "apart", "sheet")  # fmt: skip
+KEYS = ("count", "steps", "method", "formula", "guidance", "strength", "blend", "pie", "sheet", *SHARED)
 BLENDS = {"off": False, "on": True}
 CONFIGURATION = ("method", "formula", "guidance", "strength", "blend")
 
@@ -60,7 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pie", metavar="FOLDER", help="PIE-Bench in its published format, instead of scenes")
     parser.add_argument("--count", type=positive, metavar="N", help="so many pictures (default 304 scenes, or all of a folder)")
     parser.add_argument("--method", nargs="+", default=["p2p", "direct"], metavar="NAME", help="(default p2p direct)")
-    parser.add_argument("--formula", nargs="+", default=["ddim", "belm(2)", "stable_belm(3)"], metavar="NAME", help="as in vsvf edit")
+    parser.add_argument(
+        "--formula", nargs="+", default=["ddim", "belm(2)", "stable_belm(3)"], metavar="NAME", help="as in vsvf edit"
+    )
     parser.add_argument("--guidance", nargs="+", type=finite, default=[3.0], metavar="W", help="(default 3)")
     parser.add_argument("--strength", nargs="+", type=finite, default=[1.0], metavar="S", help="(default 1)")
     parser.add_argument("--blend", nargs="+", choices=tuple(BLENDS), default=["off"], help="local blend on the changed words")

@@ -100,8 +100,8 @@ class Steps:
         return self._run.held()
 
     def put(self, states: Iterable[Held]) -> None:
-        """Put other values in the place of several of the states that are `held`, and of the slopes known there: an edit that leaves
-        no state behind. Exactness then begins here.
+        """Put other values in the place of some of the states that are `held`, and of the slopes known there: an edit that
+        leaves no state behind. Exactness then begins here.
 
         Raises:
             ValueError: a state that the march does not hold, or another shape.

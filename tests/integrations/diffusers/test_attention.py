@@ -162,7 +162,7 @@ def test_what_the_hook_does_not_know_is_an_error():
         pass
     unet = small_conditional_unet()
     unet.mid_block.attentions[0].transformer_blocks[0].attn1.residual_connection = True
-    with pytest.raises(TypeError, match="mid_block.*does not know: it uses residual_connection"):
+    with pytest.raises(TypeError, match=r"mid_block.*does not know: it uses residual_connection"):
         sites_of(unet)
     with pytest.raises(ValueError, match="no attention layers"):
         sites_of(small_unet())

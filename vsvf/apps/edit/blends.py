@@ -1,7 +1,7 @@
 """Keeping what is outside a mask: the target's states, and their slopes, become the source's there.
 
-A method goes on from k states, and every state that the march holds is blended, with the slopes that it remembers. The rows are linear
-and act pixel by pixel: outside a constant mask the target then is the source, to the bit. For one state per node it makes no
+A method goes on from k states, and every state that the march holds is blended, with the slopes that it remembers. The rows are
+linear and act pixel by pixel: outside a constant mask the target then is the source, to the bit. For one state per node it makes no
 difference to blend the newest alone after every row; a coupled method (EDICT) takes two rows between two questions, and its other
 state then carries what was to be kept out.
 """
@@ -27,8 +27,8 @@ def latent_mask(mask: torch.Tensor, pictures: tuple[int, int], latents: tuple[in
     """(B, 1, h, w) bool on latents: True where any pixel that it stands for may change.
 
     Args:
-        mask: (H, W) or (B, H, W), bool or numbers of which those above 0.5 mean "may change". pictures, latents: heights and widths.
-        count: B.
+        mask: (H, W) or (B, H, W), bool or numbers of which those above 0.5 mean "may change".
+        pictures, latents: heights and widths. count: B.
 
     Raises:
         ValueError: a mask of another size than the pictures.

@@ -84,20 +84,23 @@ class SelfCopy(Control):
 
     Attributes:
         until: share of the nodes during which it acts.
-        halvings: of the latents' height and width: layers with more pixels than that are left alone. 2 for Stable Diffusion means
-            16 x 16 of 64 x 64.
+        halvings: n: layers with more than (h / 2^n)(w / 2^n) pixels are left alone. None takes the coarsest resolution outside the
+            middle block from the model: 2 for Stable Diffusion, 16 x 16 of 64 x 64.
     """
 
     until: float = 0.6
-    halvings: int = 2
+    halvings: int | None = None
 
     def wants(self, site: Site, moment: Moment) -> bool:
         return not site.cross and moment.progress < self.until
 
     def check(self, sites: Sequence[Site]) -> None:
         _needs(sites, cross=False)
+        if self.halvings is None:
+            self.halvings = max((int(site.name.split(".")[1]) for site in sites if site.place == "down"), default=0)
 
     def maps(self, site: Site, moment: Moment, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        assert self.halvings is not None
         h, w = moment.shape
         return source if target.shape[-2] <= (h >> self.halvings) * (w >> self.halvings) else target
 

@@ -163,15 +163,14 @@ def _climb(
     return sampler.latent(march), path if keep else None, states, loop.calls
 
 
-def _started(
-    loop: Loop, sampler: Sampler, settings: Settings, latent: State, first: State, guidance: float, null: Any
-) -> State:
+def _started(loop: Loop, sampler: Sampler, settings: Settings, latent: State, first: State, guidance: float, null: Any) -> State:
     """The target's k states, made by the starter under its own prompt."""
     conditions, blend = loop.conditions, loop.blend
     one, two = sampler.started(conditions.scale, latent), sampler.started(conditions.scale, latent)
     loop.blend = None
-    source = Branch(one, conditions.source, guidance, null)
-    loop(source if loop.hook is not None or settings.start == "shifted" else None, Branch(two, conditions.target, settings.guidance, null))
+    needed = loop.hook is not None or settings.start == "shifted"
+    source = Branch(one, conditions.source, guidance, null) if needed else None
+    loop(source, Branch(two, conditions.target, settings.guidance, null))
     loop.blend = blend
     made = two.state().values
     if settings.start == "shifted":
@@ -230,7 +229,8 @@ def _plan(model: Model, settings: Settings, source: Sequence[Any], target: Seque
     blend = None
     if settings.blend_words:
         assert watch is not None
-        blend = LocalBlend(watch, blend_places(one, two, settings.blend_words), settings.threshold, settings.blend_after, settings.scope)
+        words = blend_places(one, two, settings.blend_words)
+        blend = LocalBlend(watch, words, settings.threshold, settings.blend_after, settings.scope)
     return _Plan(controls, blend, watch, (one, two))
 
 

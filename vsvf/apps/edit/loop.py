@@ -181,9 +181,7 @@ class Loop:
         x = torch.cat([states[name] for name, _ in order])
         eps = self.conditions.epsilon(x, torch.cat([parts[name][n] for name, n in order]), level)
         self.calls += 1
-        return {
-            name: branch.guided([eps[places[name, n]] for n in range(len(parts[name]))]) for name, branch in asked.items()
-        }
+        return {name: branch.guided([eps[places[name, n]] for n in range(len(parts[name]))]) for name, branch in asked.items()}
 
     def _moment(self, places: dict[tuple[str, int], slice], parts: dict[str, list[Rows]], level: float, shape: Any) -> Any:
         from vsvf.integrations.diffusers.attention import Moment

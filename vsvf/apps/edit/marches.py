@@ -105,8 +105,8 @@ class Sampler:
     """How an edit marches.
 
     Attributes:
-        name: a formula that is explicit both ways; "ddim", which goes up by equation (8) of the BELM paper (DDIM inversion) and down
-            by DDIM; or a Runge-Kutta method ("ees25", "heun", "rk4"), which goes up by the step back.
+        name: a formula that is explicit both ways; "ddim", which goes up by equation (8) of the BELM paper (DDIM inversion) and
+            down by DDIM; or a Runge-Kutta method ("ees25", "heun", "rk4"), which goes up by the step back.
         grid: the nodes. node: m, where the latent stands; N for the whole way.
         starter: of the k - 1 states beside the image. arithmetic: of the source's states, as in `vsvf.sample`.
     """
@@ -124,8 +124,8 @@ class Sampler:
             raise ValueError(f"node must lie in 1 … {self.grid.steps}, got {self.node}")
         if not self.walks and self.steps > 1 and self.node < self.steps:
             raise ValueError(
-                f"{self.name} carries {self.steps} states: the edit must begin at node {self.steps} or above, got {self.node}; raise "
-                "strength or take more steps"
+                f"{self.name} carries {self.steps} states: the edit must begin at node {self.steps} or above, got {self.node}; "
+                "raise strength or take more steps"
             )
 
     @property

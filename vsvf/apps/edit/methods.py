@@ -33,11 +33,12 @@ class Settings:
         starter: of the k - 1 states that a picture lacks.
         start: how the target's k states begin: "source": as the source's; "starter": by the starter from the noisiest of them under
             the target's prompt; "shifted": the source's plus the difference of what the starter makes under the two prompts.
-        source: "replay" lets the source's rows retrace its way, and stores nothing; "pinned" stores the way up; "auto" replays where
-            that is exact.
+        source: "replay" lets the source's rows retrace its way, and stores nothing; "pinned" stores the way up; "auto" replays
+            where that is exact.
         attention: of prompt-to-prompt: "replace" (as many words), "refine", "none", or "auto", the first that fits.
         cross_until, self_until: shares of the nodes during which cross- and self-attention are the source's.
-        self_halvings: self-attention is copied where maps have at most (h / 2^n)(w / 2^n) pixels.
+        self_halvings: self-attention is copied where maps have at most (h / 2^n)(w / 2^n) pixels; None asks the model
+            for the coarsest resolution outside its middle block.
         reweight: weights of words of the target's prompt.
         blend_words: words of source and target that a local blend follows; () for none, ("auto",) for the words that differ.
         threshold: of the local blend. blend_after: share of the nodes before it.
@@ -62,7 +63,7 @@ class Settings:
     attention: str = "auto"
     cross_until: float = 0.4
     self_until: float = 0.6
-    self_halvings: int = 2
+    self_halvings: int | None = None
     reweight: Mapping[str, float] = field(default_factory=dict)
     blend_words: tuple[str, ...] = ()
     threshold: float = 0.3

@@ -3,8 +3,8 @@
     mapping_file.json       id -> {"image_path", "original_prompt", "editing_prompt", "blended_word", "mask", "editing_type_id"}
     annotation_images/      the pictures
 
-Brackets in a prompt mark the words that change, and are stripped. A mask is a list [start, length, start, length, …] over the pixels
-row by row, 1 where the edit is; a border of one pixel is set to 1.
+Brackets in a prompt mark the words that change, and are stripped. A mask is a list [start, length, start, length, …] over the
+pixels row by row, 1 where the edit is; a border of one pixel is set to 1.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def _case(root: Path, name: str, entry: Any, size: tuple[int, int] | None, edge:
 def measures(found: torch.Tensor, case: Case) -> dict[str, float]:
     """The background measures as PIE-Bench defines them: both pictures, in [0, 1], times (1 - mask), averaged over the whole frame.
 
-    A picture that is masked whole gives NaN, and is left out of means. (Its structure distance and CLIP scores need DINO's and CLIP's
-    weights, LPIPS those of SqueezeNet: these are not computed here.)
+    A picture that is masked whole gives NaN, and is left out of means. (Its structure distance, LPIPS and CLIP scores need the
+    weights of DINO, SqueezeNet and CLIP: these are not computed here.)
     """
     names = ("pie_mse", "pie_psnr", "pie_ssim")
     outside = ~case.mask

@@ -12,7 +12,10 @@ from vsvf.apps.edit.cases import Case
 from vsvf.apps.metrics import closeness
 from vsvf.scenes.judge import Judge, agreement
 
-NAMES = ("success", "kept", "background_mse", "background_psnr", "background_ssim", "structure", "target_mse", "target_psnr", "target_ssim")
+NAMES = (
+    "success", "kept", "background_mse", "background_psnr", "background_ssim", "structure", "target_mse", "target_psnr",
+    "target_ssim",
+)  # fmt: skip
 
 
 def scores(found: torch.Tensor, case: Case, judge: Judge | None = None) -> dict[str, float]:

@@ -362,3 +362,26 @@ def test_what_cannot_be_edited_is_named(model, grid):
     with pytest.raises(ValueError, match="is Direct Inversion"):
         Settings("p2p", source="pinned")
     assert edit(model, X, SOURCE, LONGER, grid, Settings(guidance=2.0)).tokens[1].words == ("a", "red", "cat", "sits")
+
+
+def test_the_offset_of_direct_inversion_is_guidance_alone_for_an_exact_sampler(model, grid):
+    """And the two parts add up to what the published method assigns, for DDIM and for O-BELM."""
+    from vsvf.apps.edit.offsets import offsets
+
+    plain, guided = model.predict(SOURCE, 1.0), model.predict(SOURCE, 5.0)
+    latent = invert(plain, X, grid, "belm(2)", warn=False)
+    path = list(latent.values)
+    sample(plain, latent, grid, "belm(2)", callback=lambda step: path.append(step.x.clone()), warn=False)
+    found = offsets(Conditions(model, SOURCE, TARGET), path, grid, "belm(2)", 5.0)
+    assert found.discretisation.max() < 1e-5 * found.guidance.max() and len(found.total) == 9
+    at_equal = offsets(Conditions(model, SOURCE, TARGET), path, grid, "belm(2)", 1.0)
+    assert at_equal.guidance.max() == 0.0 and at_equal.total.max() < 1e-5
+    ddim = offsets(Conditions(model, SOURCE, TARGET), path, grid, "ddim", 5.0)
+    z, levels = path[0], grid.sigma_bar
+    step = grid.alpha[9] * (z / grid.alpha[10] + (levels[9] - levels[10]) * guided.epsilon(z, float(levels[10])))
+    by_hand = float((path[1] - step).square().mean().sqrt())
+    assert ddim.total[0] == pytest.approx(by_hand, rel=1e-4) and ddim.discretisation[0] > 1e-3
+    with pytest.raises(ValueError, match="11 states"):
+        offsets(Conditions(model, SOURCE, TARGET), path[1:], grid, "ddim", 5.0)
+    with pytest.raises(ValueError, match="one state per node"):
+        offsets(Conditions(model, SOURCE, TARGET), path, grid, "edict(0.93)", 5.0)

@@ -1,9 +1,11 @@
 """Editing: what an inverted latent is worth, where the offset comes from, and what removes the artefacts.
 
 Rendered scenes whose edits have a known result (`vsvf.apps.edit.cases`), the embedded text-to-image model, leading timesteps with
-an offset of 1. Five questions: (a) how much of an inverted latent no solution explains, per method and starter; (b) Direct Inversion's
-offset, split into guidance and discretisation; (c) success against the background, for method, sampler, guidance and strength, of
-small and of large edits; (d) what removes artefacts; (e) how spurious perturbations grow along the source's and the target's path.
+an offset of 1. Five questions:
+
+(a) how much of an inverted latent no solution explains, per method and starter; (b) Direct Inversion's offset, split into guidance
+and discretisation; (c) success against the background, for method, sampler, guidance and strength, of small and of large edits;
+(d) what removes artefacts; (e) how spurious perturbations grow along the source's and the target's path.
 
     python -m analysis.editing --out results --scenes 40
 """

@@ -4,7 +4,8 @@ For the nodes i = N … 1, with z* the states of DDIM inversion at guidance 1 an
 
     minimise mean |step(eps_null + w (eps_c - eps_null)) - z*_{i-1}|^2
 
-by Adam, from the last node's embedding on. Rate and threshold are those published for 50 steps.
+by Adam, from the last node's embedding on. Rate and threshold are those published for 50 steps. (`vsvf.apps.optimise` fits null
+conditions through the whole sampling instead.)
 """
 
 from __future__ import annotations

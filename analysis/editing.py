@@ -158,9 +158,8 @@ def front(out: Path, model: Model, cases: Sequence[Case], steps: int, judge: Jud
     table = []
     for configuration in chosen:
         for size in ("small", "large"):
-            some = [
-                r for r in rows if all(r[k] == getattr(configuration, k) for k in ("method", "formula", "guidance", "strength"))
-            ]
+            keys = ("method", "formula", "guidance", "strength")
+            some = [r for r in rows if all(r[key] == getattr(configuration, key) for key in keys)]
             some = [r for r in some if (r["kind"] == "several") == (size == "large")]
             if some:
                 values = [mean_and_error([r[key] for r in some]) for key in ("success", "kept", "background_mse", "target_mse")]

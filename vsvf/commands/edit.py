@@ -130,7 +130,7 @@ def settings_of(args: argparse.Namespace, **more: Any) -> Settings:
 
 def run(args: argparse.Namespace) -> Answer:
     """Edit and write."""
-    from vsvf.apps.edit import edit
+    from vsvf.apps.edit.editing import edit, prepare
     from vsvf.apps.run_folder import RunFolder
 
     chosen = settings_of(
@@ -151,6 +151,7 @@ def run(args: argparse.Namespace) -> Answer:
     pair = [_condition(model, text) for text in (source, args.target)]
     mask = None if args.mask is None else _mask(model, args.mask)
     grid = grid_of(args, model, args.steps)
+    prepare(model, [pair[0]], [pair[1]], grid, chosen, mask)
     settings = {**model_settings(args, model), **{key: getattr(args, key) for key in KEYS}}
     with RunFolder(args.out, "edit", repeatable(args), settings, args.force) as folder:
         say_resumed(folder)

@@ -11,7 +11,7 @@ import torch
 
 from vsvf.apps.edit.alignment import Tokens, changed_words, equaliser, refinement, replacement, tokenise
 from vsvf.apps.edit.blends import LocalBlend, MaskBlend, latent_mask
-from vsvf.apps.edit.loop import Blend, Branch, Conditions, Loop, Progress, Rows
+from vsvf.apps.edit.loop import Blend, Branch, Conditions, Loop, Progress
 from vsvf.apps.edit.marches import Latent, Path, Sampler
 from vsvf.apps.edit.methods import GUIDED_SOURCE, Settings
 from vsvf.apps.models import Model
@@ -73,18 +73,11 @@ def edit(
             the method needs. TypeError: an attention layer that the control does not know.
     """
     settings = settings or Settings()
-    conditions = Conditions(model, source, target)
     if len(x) != len(source):
         raise ValueError(f"x holds {len(x)} samples for {len(source)} prompts")
-    node = max(1, round(settings.strength * grid.steps))
-    sampler = Sampler(settings.formula, grid, node, settings.starter, settings.arithmetic)
-    if settings.controls_attention:
-        require_attention(model)
-    plan = _plan(model, settings, source, target, len(x))
-    blend: Blend | None = plan.blend
+    conditions, sampler, plan = prepare(model, source, target, grid, settings, mask)
+    node, blend = sampler.node, plan.blend
     if mask is not None:
-        if blend is not None:
-            raise ValueError("mask and blend_words are two ways to say what may change: give one")
         blend = MaskBlend(latent_mask(mask, model.pictures[1:], (x.shape[-2], x.shape[-1]), len(x)), settings.scope)
     progress = Progress(grid, node)
     keep = settings.method == "null_text" or (settings.pinned(sampler.exact) and (bool(plan.controls) or blend is not None))
@@ -128,6 +121,31 @@ def edit(
         plan.tokens,
         losses,
     )
+
+
+def prepare(
+    model: Model, source: Sequence[Any], target: Sequence[Any], grid: Grid, settings: Settings, mask: torch.Tensor | None = None
+) -> tuple[Conditions, Sampler, Plan]:
+    """What an edit needs before its first evaluation; all that can be refused is refused here.
+
+    Args, Raises: as in `edit`.
+    """
+    conditions = Conditions(model, source, target)
+    sampler = Sampler(settings.formula, grid, max(1, round(settings.strength * grid.steps)), settings.starter, settings.arithmetic)
+    sampler.up(conditions.scale, torch.zeros((1, *model.latents)))  # which refuses formulas that are not explicit both ways
+    if mask is not None:
+        if settings.blend_words:
+            raise ValueError("mask and blend_words are two ways to say what may change: give one")
+        latent_mask(mask, model.pictures[1:], model.latents[1:], len(source))
+    if settings.controls_attention:
+        require_attention(model)
+    plan = _plan(model, settings, source, target)
+    if plan.controls:
+        from vsvf.integrations.diffusers.attention import attention_control
+
+        with attention_control(model.pipeline.unet, plan.controls):
+            pass
+    return conditions, sampler, plan
 
 
 def require_attention(model: Model) -> None:
@@ -189,7 +207,7 @@ def _image(branch: Branch) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """Controls in order, the blend that follows attention, what watches the maps, and the tokens of both prompts."""
 
     controls: list[Any]
@@ -198,9 +216,9 @@ class _Plan:
     tokens: tuple[Tokens, Tokens] | None
 
 
-def _plan(model: Model, settings: Settings, source: Sequence[Any], target: Sequence[Any], count: int) -> _Plan:
+def _plan(model: Model, settings: Settings, source: Sequence[Any], target: Sequence[Any]) -> Plan:
     if not settings.controls_attention:
-        return _Plan([], None, None, None)
+        return Plan([], None, None, None)
     from vsvf.apps.edit.controls import Mutual, Refine, Replace, Reweight, SelfCopy, Watch
 
     controls: list[Any] = []
@@ -231,7 +249,7 @@ def _plan(model: Model, settings: Settings, source: Sequence[Any], target: Seque
         assert watch is not None
         words = blend_places(one, two, settings.blend_words)
         blend = LocalBlend(watch, words, settings.threshold, settings.blend_after, settings.scope)
-    return _Plan(controls, blend, watch, (one, two))
+    return Plan(controls, blend, watch, (one, two))
 
 
 def blend_places(source: Tokens, target: Tokens, words: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -258,6 +276,3 @@ def _names(*prompts: Tokens) -> list[set[str]]:
     from vsvf.apps.edit.alignment import MARKS
 
     return [{word.strip(MARKS) for word in tokens.words} for tokens in prompts]
-
-
-__all__ = ["Edited", "Rows", "Settings", "blend_places", "edit", "require_attention"]

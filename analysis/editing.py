@@ -168,8 +168,8 @@ def front(out: Path, model: Model, cases: Sequence[Case], steps: int, judge: Jud
                 nfe = some[0]["nfe_up"] + some[0]["nfe_down"]
                 table.append([c.method, c.formula, c.guidance, c.strength, size, len(some), nfe, *cells])
     save_table(
-        out, "editing_front", f"Edits of {len(cases)} scenes in {steps} steps; mean ± standard error.",
-        ["method", "sampler", "guidance", "strength", "edits", "n", "NFE", "success", "kept", "background MSE", "target MSE"], table,
+        out, "editing_front", f"Edits of {len(cases)} scenes in {steps} steps; mean ± standard error; background and target: MSE.",
+        ["method", "sampler", "guidance", "strength", "edits", "n", "NFE", "success", "kept", "background", "target"], table,
     )  # fmt: skip
     figure, axis = plt.subplots(figsize=(6.5, 4.2), constrained_layout=True)
     for n, method in enumerate(METHODS):

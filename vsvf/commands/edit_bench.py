@@ -43,7 +43,7 @@ what it writes into its folder:
   sheet.png       the first pictures: source, true result, then one edit per configuration
   run.json        versions, options, the model's fingerprint
 
-kinds of edits of scenes: digit, colour, background, texture, add, delete, style, several (digit, its colour and the background).
+kinds of edits of scenes: digit, colour, background, texture, add, delete, style, several (digit, its colour and its style).
 The row "none" is the picture after the autoencoder: no edit leaves the background better. Killed at any moment, the same command
 goes on where it stopped.
 

@@ -94,8 +94,7 @@ def scene_pair(number: int, glyphs: Glyphs) -> tuple[Scene, Scene]:
         return scene, scene.change(texture=draw([t for t in TEXTURES if t != scene.texture]))
     if kind == "style":
         return scene, scene.change(style=draw([s for s in STYLES if s != digit.style]))
-    ground = draw([c for c in COLOURS if c not in (scene.background, colour)])
-    return scene, replace(scene, digits=(replace(digit, **new, colour=colour),), background=ground)
+    return scene, scene.change(**new, colour=colour, style=draw([s for s in STYLES if s != digit.style]))
 
 
 def changed_attributes(source: dict[str, Any], target: dict[str, Any]) -> tuple[str, ...]:

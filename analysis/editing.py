@@ -45,7 +45,7 @@ REMEDIES: tuple[tuple[str, Settings], ...] = (
     ("O-BELM alone, DDIM starter", BELM2),
     ("O-BELM alone, Heun starter", replace(BELM2, starter="heun")),
     ("O-BELM alone, rk4:4 starter", replace(BELM2, starter="rk4:4")),
-    ("O-BELM alone, spurious part filtered (the starter makes the target's states)", replace(BELM2, start="starter")),
+    ("O-BELM alone, x_N alone kept (the starter makes the target's states)", replace(BELM2, start="starter")),
     ("O-BELM, Direct Inversion", replace(BELM2, method="direct")),
     ("O-BELM, Direct Inversion, Heun starter", replace(BELM2, method="direct", starter="heun")),
     ("O-BELM, Direct Inversion, Heun starter, states shifted", replace(BELM2, method="direct", starter="heun", start="shifted")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vsvf.commands.answer import Answer
@@ -136,7 +137,7 @@ def _measure(
     judge, base, grid = (None if args.pie else load_judge()), settings_of(args), grid_of(args, model, args.steps)
     jobs = [(n, case, configuration) for n, case in enumerate(cases) for configuration in chosen]
     names = [f"units/{case.name}-{file_name(configuration.label)}.json" for _, case, configuration in jobs]
-    rows = [folder.unit(f"units/{case.name}-none.json", lambda case=case: floor(model, case, judge)) for case in cases]
+    rows = [folder.unit(f"units/{case.name}-none.json", partial(floor, model, case, judge)) for case in cases]
     with Progress(len(jobs), "edit-bench", "edits", sum((folder / name).exists() for name in names)) as progress:
         for (n, case, configuration), name in zip(jobs, names):
             missing = not (folder / name).exists()

@@ -146,7 +146,7 @@ class Sampler:
     @property
     def floating(self) -> str:
         """The arithmetic of the target's states."""
-        return self.arithmetic if self.arithmetic in FLOATS else "float64"  # type: ignore[return-value]
+        return self.arithmetic if self.arithmetic in FLOATS else "float64"
 
     def up(self, scale: Predictor, x: torch.Tensor) -> March:
         """From x_0 to the latent."""

@@ -91,7 +91,7 @@ def test_the_blocks_of_a_page_run_in_order(path, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
 
 
-LONG = ("reconstruct", "fid", "interpolate", "rerun")  # minutes each; their own tests run them small
+LONG = ("reconstruct", "fid", "interpolate", "rerun", "edit", "edit-bench")  # minutes each; their own tests run them small
 
 
 def parses(words):

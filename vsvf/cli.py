@@ -35,6 +35,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reconstruct": ("vsvf.commands.reconstruct", "tables of reconstruction: samplers, steps, all states or x_N alone"),
     "fid": ("vsvf.commands.fid", "the quality of many samples: Fréchet distances of samplers and steps"),
     "interpolate": ("vsvf.commands.interpolate", "the pictures between two noises or two inverted pictures"),
+    "edit": ("vsvf.commands.edit", "edit a picture by changing the prompt that describes it"),
+    "edit-bench": ("vsvf.commands.edit_bench", "edits of many pictures whose right result is known, as tables"),
     "rerun": ("vsvf.commands.rerun", "repeat the run that a folder holds and compare the files"),
 }
 

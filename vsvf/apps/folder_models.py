@@ -94,4 +94,5 @@ def _latent(root: Path, dtype: torch.dtype, device: str | torch.device) -> Model
         Codec("autoencoder", autoencoder.encode, autoencoder.decode),
         None,
         lambda n: None,
+        pipeline=pipe,
     )

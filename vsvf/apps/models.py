@@ -41,6 +41,7 @@ class Model:
         usual: n conditions to sample with where the user gives none.
         features: the name of the features that its samples are judged by; reference: their moments over what it was trained to
             draw, from the features; None where there is none.
+        pipeline: of diffusers, whose parts it is made of; None for others.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Model:
     usual: Callable[[int], list[Any] | None]
     features: str = ""
     reference: Callable[[Features], Moments] | None = None
+    pipeline: Any = None
 
     @property
     def mode(self) -> str:

@@ -22,19 +22,20 @@ SPACINGS = ("leading", "linspace", "trailing", "karras", "log_snr", "sigma_bar")
 NOT_REPEATED = ("out", "force", "json", "debug", "command")
 
 
-def add_model_arguments(parser: argparse.ArgumentParser, guidance: str) -> None:
-    """The model, its condition and its grid."""
+def add_model_arguments(parser: argparse.ArgumentParser, guidance: str, *, model: str = "digits", conditions: bool = True) -> None:
+    """The model (by default `model`), its grid and, if `conditions`, its condition and guidance."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
-        default="digits",
+        default=model,
         metavar="NAME",
-        help="digits (default) or scenes, which are embedded, or a folder that diffusers wrote",
+        help=f"digits or scenes, which are embedded, or a folder that diffusers wrote (default {model})",
     )
-    group.add_argument("--label", type=int, metavar="DIGIT", help="the class of every image")
-    group.add_argument("--prompt", metavar="TEXT", help="the prompt of every image, for models that take prompts")
-    group.add_argument("--captions", metavar="FILE", help="captions_val2014.json, CSV or text: a prompt for each image")
-    group.add_argument("--guidance", type=finite, default=1.0, metavar="W", help=guidance)
+    if conditions:
+        group.add_argument("--label", type=int, metavar="DIGIT", help="the class of every image")
+        group.add_argument("--prompt", metavar="TEXT", help="the prompt of every image, for models that take prompts")
+        group.add_argument("--captions", metavar="FILE", help="captions_val2014.json, CSV or text: a prompt for each image")
+        group.add_argument("--guidance", type=finite, default=1.0, metavar="W", help=guidance)
     group.add_argument("--dtype", choices=DTYPES, default="float32", help="the network's own precision (default float32)")
     group.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, … (default cpu)")
     group.add_argument(
@@ -59,7 +60,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, folder: str) -> None:
 def repeatable(args: argparse.Namespace) -> dict[str, Any]:
     """The options that `vsvf rerun` repeats; paths become absolute."""
     options = {key: value for key, value in vars(args).items() if key not in NOT_REPEATED}
-    for key in ("inputs", "reference", "captions", "model"):
+    for key in ("inputs", "reference", "captions", "model", "mask", "pie"):
         value = options.get(key)
         if isinstance(value, list):
             options[key] = [_absolute(item) for item in value]
@@ -95,7 +96,7 @@ def condition_of(args: argparse.Namespace) -> Any | None:
 def model_settings(args: argparse.Namespace, model: Model) -> dict[str, Any]:
     """The part of a run's settings that the model and its grid decide."""
     keys = ("guidance", "dtype", "threads", "spacing", "final", "steps_offset", "label", "prompt")
-    return {"model": model.name, "weights": model.fingerprint, **{key: getattr(args, key) for key in keys}}
+    return {"model": model.name, "weights": model.fingerprint, **{key: getattr(args, key, None) for key in keys}}
 
 
 def grid_of(args: argparse.Namespace, model: Model, steps: int) -> Grid:

@@ -19,6 +19,8 @@ examples:
 exit code 0 if every file has the same bytes, 1 if not (another version of PyTorch, another processor)."""
 
 COMMANDS = {
+    "edit": "vsvf.commands.edit",
+    "edit-bench": "vsvf.commands.edit_bench",
     "fid": "vsvf.commands.fid",
     "interpolate": "vsvf.commands.interpolate",
     "reconstruct": "vsvf.commands.reconstruct",

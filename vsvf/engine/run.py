@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from vsvf.engine.arguments import Request, same_scales
 from vsvf.engine.floating import FloatRegister
 from vsvf.engine.integers import FixedRegister, decoded, encoded
 from vsvf.engine.march import Questions, questions
-from vsvf.engine.register import Register
+from vsvf.engine.register import Held, Register, held, put_held
 from vsvf.engine.watch import Watch
 from vsvf.errors import FixedPointOverflowError, NonFiniteError, StateFileError
 from vsvf.fixed import BitPlan, plan_bits
@@ -218,6 +218,19 @@ class Run:
         assert self.register is not None
         self.register.put(s, x)
         self._keep(s)
+
+    def held(self) -> list[Held]:
+        """The states that the next row reads, copied."""
+        assert self.register is not None
+        return held(self.register, self.phases[self.phase].rows, self.row)
+
+    def put(self, states: Iterable[Held]) -> None:
+        """Put other numbers in the place of some of these."""
+        assert self.register is not None
+        states = list(states)
+        put_held(self.register, self.phases[self.phase].rows, self.row, states)
+        for state in states:
+            self._keep(state.s)
 
     # ---- interrupted and taken up again --------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from vsvf.engine.arguments import Request
 from vsvf.engine.march import Question, march
+from vsvf.engine.register import Held
 from vsvf.engine.run import Run, Scale, Snapshot
 from vsvf.engine.watch import Watch
 from vsvf.state import State
@@ -92,6 +94,21 @@ class Steps:
             raise ValueError(f"x has shape {tuple(x.shape)}, the state {tuple(self._question.x.shape)}")
         self._run.replace(self._question.s, x)
         self._question = self._question._replace(x=self._run.register.state(self._question.s))  # type: ignore[union-attr]
+
+    def held(self) -> list[Held]:
+        """The K states that the march goes on from, copied, the oldest first."""
+        return self._run.held()
+
+    def put(self, states: Iterable[Held]) -> None:
+        """Put other values in the place of some of the states that are `held`, and of the slopes known there: an edit that
+        leaves no state behind. Exactness then begins here.
+
+        Raises:
+            ValueError: a state that the march does not hold, or another shape.
+        """
+        self._run.put(states)
+        if self._question is not None:
+            self._question = self._question._replace(x=self._run.register.state(self._question.s))  # type: ignore[union-attr]
 
     def snapshot(self) -> tuple[Snapshot, int]:
         """Where the march stands, for `Steps(…, resume=…)` with the same arguments."""

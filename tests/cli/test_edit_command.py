@@ -1,0 +1,99 @@
+"""`vsvf edit` and `vsvf edit-bench`, on the embedded models with few steps."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vsvf.apps.scenes_model import scenes_model
+
+SMALL = ("--steps", 4)
+
+
+@pytest.fixture(scope="module")
+def captions():
+    return scenes_model().own()[1]
+
+
+def test_a_scene_is_edited_and_everything_written(vsvf, tmp_path, captions):
+    mask = np.zeros((64, 64), dtype=np.uint8)
+    mask[:, :32] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    target = captions[3].replace("six", "seven")
+    assert target != captions[3]
+    result = vsvf("edit", "own:3", "--target", target, *SMALL, "--mask", "mask.png", "--maps", "--json")
+    assert result.code == 0, result.err
+    document = result.json
+    assert document["source"] == captions[3] and document["nfe_down"] == 3 and document["source_error"] < 1e-3
+    names = {path.name for path in (tmp_path / "edit").iterdir() if not path.name.startswith(".")}
+    assert {"edit.png", "reconstruction.png", "strip.png", "results.json", "run.json"} < names
+    assert len([name for name in names if name.startswith("maps-")]) == len(target.split())
+    assert Image.open(tmp_path / "edit" / "strip.png").size == (3 * (3 * 64 + 2), 3 * 64)
+    edited, back = (np.asarray(Image.open(tmp_path / "edit" / name)).astype(int) for name in ("edit.png", "reconstruction.png"))
+    changed = abs(edited - back)  # outside too, a little: the decoder normalises over the whole picture
+    assert changed[:, :28].mean() > changed[:, 36:].mean()
+    assert vsvf("rerun", "edit").code == 0
+
+
+def test_class_to_class(vsvf):
+    result = vsvf("edit", "own:30", "--target", 8, "--model", "digits", "--method", "resample", *SMALL)
+    assert result.code == 0, result.err
+    assert "no source branch" in result.out
+
+
+def test_bad_input_is_one_clear_line(fails, tmp_path, captions):
+    Image.new("L", (32, 32)).save(tmp_path / "small.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
+    own = ("edit", "own:3", "--target")
+    fails(1, "as many words", *own, "a red seven", "--attention", "replace", *SMALL)
+    fails(1, "'eight' is in neither prompt", *own, captions[3], "--blend", "eight", *SMALL)
+    fails(1, "a mask must be 64 x 64 as the pictures are, this one is 32 x 32", *own, captions[3], "--mask", "small.png", *SMALL)
+    fails(1, "no cross-attention", "edit", "own:3", "--target", 8, "--model", "digits", *SMALL)
+    fails(2, "--source must say", "edit", "photo.png", "--target", captions[3], *SMALL)
+    fails(2, "labels from 0 to 9", "edit", "own:3", "--target", "eight", "--model", "digits", "--method", "resample", *SMALL)
+    fails(2, "method='magic' is not known", *own, captions[3], "--method", "magic", *SMALL)
+    fails(2, "formula must be 'ddim'", *own, captions[3], "--method", "null_text", *SMALL)
+    fails(1, "not in the vocabulary", *own, "a purple cow", *SMALL)
+    fails(1, "not backward explicit", *own, captions[3], "--formula", "deis(2)", *SMALL)
+    fails(2, "WORD=W", *own, captions[3], "--reweight", "red", *SMALL)
+    fails(2, "must take prompts", "edit-bench", "--model", "digits")
+    fails(2, "not known", "edit-bench", "--method", "magic")
+    fails(2, "null_text needs", "edit-bench", "--method", "null_text", "--formula", "belm(2)")
+    fails(1, "no PIE-Bench folder", "edit-bench", "--pie", ".", "--count", 1)
+
+
+def test_an_unconditional_model_is_refused(fails, tmp_path):
+    from diffusers import DDPMScheduler
+    from diffusers_models import small_unet
+
+    small_unet().save_pretrained(tmp_path / "model" / "unet")
+    DDPMScheduler().save_pretrained(tmp_path / "model" / "scheduler")
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
+    words = ("--model", "model", "--method", "resample", *SMALL)
+    fails(1, "unconditional", "edit", "photo.png", "--source", "a", "--target", "b", "--guidance", 3, *words)
+
+
+def test_the_benchmark_goes_on_where_it_stopped(vsvf, tmp_path):
+    words = ("edit-bench", "--count", 2, "--method", "resample", "direct", "--formula", "ddim", "--steps", 3, "--sheet", 1)
+    assert vsvf(*words).code == 0
+    folder = tmp_path / "editing"
+    first = (folder / "cases.csv").read_bytes()
+    rows = list(csv.DictReader(first.decode().splitlines()))
+    assert [(row["method"], row["kind"]) for row in rows[:3]] == [("none", "digit"), ("none", "colour"), ("resample", "digit")]
+    assert len(rows) == 6
+    assert all(row["background_mse"] and row["target_mse"] and row["success"] for row in rows)
+    kept = json.loads((folder / "units" / "scene-0000-direct-ddim-3-1.json").read_text())
+    (folder / "units" / "scene-0000-direct-ddim-3-1.json").unlink()
+    shutil.rmtree(folder / "pictures")
+    (folder / "pictures").mkdir()
+    for name in ("units/scene-0000-resample-ddim-3-1.json",):
+        (folder / name).unlink()
+    again = vsvf(*words, "--json")
+    assert again.code == 0 and "going on" in again.err
+    assert (folder / "cases.csv").read_bytes() == first
+    assert json.loads((folder / "units" / "scene-0000-direct-ddim-3-1.json").read_text()) == kept
+    assert {row["method"] for row in again.json["table"]} == {"none", "resample", "direct"}
+    assert Image.open(folder / "sheet.png").size == (2 * (4 * 65 - 1), 2 * 64)

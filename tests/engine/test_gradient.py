@@ -165,7 +165,7 @@ def test_methods_that_do_not_invert(toy, gradient, formula):
 
 
 @pytest.mark.parametrize("gradient", TRAILS)
-@pytest.mark.parametrize("formula", ["belm(2)", "edict(0.93)", "stable_belm(3)"])
+@pytest.mark.parametrize("formula", ["belm(2)", "edict(0.93)", "stable_belm(3)", "corrected(stable_belm(3), 0.7, 4)"])
 def test_equal_to_central_differences(toy, formula, gradient):
     predictor, x, inputs = toy
     grid = vsvf.Grid.from_schedule(SCHEDULE, 12)
@@ -187,7 +187,10 @@ def test_equal_to_central_differences(toy, formula, gradient):
         assert float(derivative[place]) == pytest.approx((above - below) / (2.0 * step), rel=1e-6, abs=1e-8)
 
 
-@pytest.mark.parametrize("formula", ["belm(2)", "bdia(1)", "edict(0.93)", "mccallum_foster(0.999)", "stable_belm(4)"])
+FITTED = ["power_fitted_belm(0.6, 5/6, 2.25, 0.85)", "corrected(stable_belm(3), 0.7, 4)", "root_placed_belm((-1,),0)"]
+
+
+@pytest.mark.parametrize("formula", ["belm(2)", "bdia(1)", "edict(0.93)", "mccallum_foster(0.999)", "stable_belm(4)", *FITTED])
 def test_fixed_point_gives_the_bits_of_the_kept_march(toy, formula):
     predictor, x, inputs = toy
     grid = vsvf.Grid.from_schedule(SCHEDULE, 40, final="smallest")

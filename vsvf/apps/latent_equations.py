@@ -55,7 +55,8 @@ class Ends(Equations):
 
     What R answers to is the spurious part of the states at the data end. Off the data it shrinks on the way up as the solution
     itself shrinks on the way down, so R alone is nearly singular. A change of z_1 … z_{k-1} alone, carried down by the march, is
-    mostly spurious when it arrives; by how much it moves the states there against the image nearly inverts R's derivative: on modes of a Gaussian the product has eigenvalues from 0.7 to 1.2 on log-SNR grids, from 0.1 to 1.1 on leading ones, for the
+    mostly spurious when it arrives; by how much it moves the states there against the image nearly inverts R's derivative: on
+    modes of a Gaussian the product has eigenvalues from 0.7 to 1.2 on log-SNR grids, from 0.1 to 1.1 on leading ones, for the
     two-step formulas. GMRES is given this product. A direction costs a march down and a march up.
 
     Args:

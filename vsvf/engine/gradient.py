@@ -105,7 +105,7 @@ class Job:
         self.request = run.request
         self.watch = Watch(LOOKS)  # of the backward pass
         run.watch.every = run.watch.every or LOOKS
-        self.again = Evaluator(evaluate.predictor, run.plans)
+        self.again = evaluate.uncounted()
         self.trail: Trail = TRAILS[gradient](Ground(run, self.watch), lambda question: with_graph(self.again, question))
         self.started: dict[int, Evaluated] = {}  # of the starter: few
         self.examined = False
@@ -135,15 +135,23 @@ class Job:
         return state.reals
 
     def _answer(self, question: Question) -> torch.Tensor:
-        """eps at a state. It is taken with a graph even where this is dropped: kernels may have other bits without one."""
-        found = with_graph(self.evaluate, question)
+        """eps at a state.
+
+        The first is taken with a graph, which is looked at; all are where the graph is kept, and in fixed point, where the bits
+        of the way back must be those of the way here: some kernels give others with a graph than without. Else a graph only
+        costs time.
+        """
+        if self.request.fixed is not None or isinstance(self.trail, Stored) or not self.examined:
+            found = with_graph(self.evaluate, question)
+        else:
+            found = Evaluated(question.x, self.evaluate(question))
         if not self.examined:
             self._examine(question, found)
         if question.rows is self.run.plans[-1]:
             self.trail.met(question.s, found)
         else:
             kept = isinstance(self.trail, Stored)
-            self.started[question.s] = found if kept else Evaluated(found.leaf, found.slope.detach())
+            self.started[question.s] = found if kept else Evaluated(question.x.clone(), found.slope.detach())
         return found.slope.detach()
 
     def _examine(self, question: Question, found: Evaluated) -> None:
@@ -212,18 +220,18 @@ def adjoint(
         The derivatives by states 0 … K - 1.
     """
     transposed = rows.adjoint()
-    a, c = transposed.a.tolist(), transposed.c.tolist()
     zero = torch.zeros_like(next(iter(at.values())))
     ring = [zero] * rows.steps  # d_{s+1}, d_{s+2}, …, d_{s+K}
     for n in range(transposed.rows):
         s = transposed.rows - 1 - n
         total = at[s].clone() if s in at else torch.zeros_like(zero)
-        for weight, d in zip(a[n], ring):
+        for weight, d in zip(transposed.a[n].tolist(), ring):
             if weight != 0.0:
                 total.add_(d, alpha=weight)
-        if any(c[n]):
+        slopes = transposed.c[n].tolist()
+        if any(slopes):
             weighted = torch.zeros_like(zero)
-            for weight, d in zip(c[n][1:], ring):
+            for weight, d in zip(slopes[1:], ring):
                 if weight != 0.0:
                     weighted.add_(d, alpha=weight)
             leaf, slope = back(s)

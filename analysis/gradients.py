@@ -22,7 +22,7 @@ from vsvf import Fixed, predictors
 
 METHODS = ("belm(2)", "bdia(1)", "edict(0.93)", "stable_belm(2)")
 ARITHMETICS = ("float16", "float32", "float64", "fixed")
-STEPS = (10, 20, 50)
+STEPS = (10, 20, 40)
 FLOOR = 1e-17
 WIDE = Fixed(data_range=2000.0)  # EDICT's samples grow to 1000 with 10 steps
 

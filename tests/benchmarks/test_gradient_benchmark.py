@@ -47,7 +47,7 @@ def test_peak_memory_is_one_graph_of_the_network_and_a_few_states():
     with LiveBytes() as memory:
         leaf = x.clone().requires_grad_()
         slope = predictor.epsilon(leaf, 1.0)
-        torch.autograd.grad(slope, leaf, torch.ones_like(slope))
+        torch.autograd.grad(slope, leaf, torch.ones_like(slope), retain_graph=True)
     graph = memory.peak
     few, more = (gradient.most_tensors(predictor, x, steps, "reversible") for steps in (5, 25))
     assert more <= 1.01 * few

@@ -141,20 +141,25 @@ class Job:
         of the way back must be those of the way here: some kernels give others with a graph than without. Else a graph only
         costs time.
         """
-        if self.request.fixed is not None or isinstance(self.trail, Stored) or not self.examined:
+        kept, first = isinstance(self.trail, Stored), not self.examined
+        if kept or first or self.request.fixed is not None:
             found = with_graph(self.evaluate, question)
         else:
             found = Evaluated(question.x, self.evaluate(question))
-        if not self.examined:
-            self._examine(question, found)
+        if first:
+            self._examine(found)
+        if not kept:
+            found = Evaluated(question.x, found.slope.detach())  # its graph goes before another comes
+        if first and not kept:
+            where = f"the first state (sigma_bar = {question.sigma_bar:.6g})"
+            compare(found.slope, with_graph(self.again, question).slope.detach(), where)
         if question.rows is self.run.plans[-1]:
             self.trail.met(question.s, found)
         else:
-            kept = isinstance(self.trail, Stored)
-            self.started[question.s] = found if kept else Evaluated(question.x.clone(), found.slope.detach())
+            self.started[question.s] = found if kept else Evaluated(question.x.clone(), found.slope)
         return found.slope.detach()
 
-    def _examine(self, question: Question, found: Evaluated) -> None:
+    def _examine(self, found: Evaluated) -> None:
         """What can be seen at the first evaluation: whether a backward pass will find what it needs."""
         self.examined = True
         if not found.slope.requires_grad:
@@ -167,9 +172,6 @@ class Job:
                 f"gradient={self.gradient!r}: the predictor depends on a tensor of shape {tuple(tensor.shape)} that requires a "
                 "gradient and is not named: give it in inputs=[…], or detach it"
             )
-        if not isinstance(self.trail, Stored):
-            where = f"the first state (sigma_bar = {question.sigma_bar:.6g})"
-            compare(found.slope.detach(), with_graph(self.again, question).slope.detach(), where)
 
     # ---- backward ------------------------------------------------------------------------------------------
 
@@ -236,6 +238,7 @@ def adjoint(
                     weighted.add_(d, alpha=weight)
             leaf, slope = back(s)
             found = torch.autograd.grad(slope, [leaf, *inputs], weighted.to(slope.dtype), retain_graph=True, allow_unused=True)
+            del leaf, slope  # this graph goes before the next comes
             if found[0] is not None:
                 total.add_(found[0].to(total.dtype))
             for k, derivative in enumerate(found[1:]):

@@ -380,6 +380,14 @@ def test_dropout_is_refused_where_slopes_are_taken_again(toy, gradient):
     assert vsvf.sample(predictor, x, grid, "belm(2)", **options).x.requires_grad
 
 
+def test_a_prediction_that_is_not_finite_is_said_as_such(toy):
+    _, x, _ = toy
+    broken = Predictor(lambda x, t: x / 0.0 - x / 0.0, SCHEDULE)
+    for gradient in TRAILS:
+        with pytest.raises(vsvf.NonFiniteError, match="is not finite"):
+            vsvf.sample(broken, x, vsvf.Grid.from_schedule(SCHEDULE, 5), "belm(2)", gradient=gradient)
+
+
 def test_parameters_that_changed_since_the_march_are_refused(toy):
     predictor, x, inputs = toy
     state = vsvf.sample(predictor, x, vsvf.Grid.from_schedule(SCHEDULE, 5), "belm(2)", gradient="reversible", inputs=inputs)

@@ -15,6 +15,7 @@ import torch
 
 from vsvf.engine.arguments import Request
 from vsvf.engine.evaluator import Evaluator, compare
+from vsvf.engine.floating import all_finite
 from vsvf.engine.march import Question, march
 from vsvf.engine.run import Run
 from vsvf.engine.trail import TRAILS, Evaluated, Ground, Stored, Trail
@@ -150,7 +151,7 @@ class Job:
             self._examine(found)
         if not kept:
             found = Evaluated(question.x, found.slope.detach())  # its graph goes before another comes
-        if first and not kept:
+        if first and not kept and all_finite(found.slope):  # else the march says so
             where = f"the first state (sigma_bar = {question.sigma_bar:.6g})"
             compare(found.slope, with_graph(self.again, question).slope.detach(), where)
         if question.rows is self.run.plans[-1]:

@@ -168,7 +168,7 @@ def test_methods_that_do_not_invert(toy, gradient, formula):
 @pytest.mark.parametrize("formula", ["belm(2)", "edict(0.93)", "stable_belm(3)", "corrected(stable_belm(3), 0.7, 4)"])
 def test_equal_to_central_differences(toy, formula, gradient):
     predictor, x, inputs = toy
-    grid = vsvf.Grid.from_schedule(SCHEDULE, 12)
+    grid = vsvf.Grid.from_schedule(SCHEDULE, 12, final="smallest")
     tensors = [x, *inputs, predictor.network.network.first]
 
     def value(**options):

@@ -25,11 +25,25 @@ STUDIES = (
     "budget",
     "pictures",
     "formulas",
+    "gradients",
     "blowup",
     "scenes",
 )
 # as read
-PAGE = ("pictures", "scenes", "formulas", "order", "blowup", "stability", "pareto", "roundtrip", "exactness", "budget", "quality")
+PAGE = (
+    "pictures",
+    "scenes",
+    "formulas",
+    "order",
+    "blowup",
+    "stability",
+    "pareto",
+    "roundtrip",
+    "exactness",
+    "gradients",
+    "budget",
+    "quality",
+)
 
 
 def run(name: str, out: Path) -> float:

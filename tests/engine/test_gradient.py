@@ -165,10 +165,10 @@ def test_methods_that_do_not_invert(toy, gradient, formula):
 
 
 @pytest.mark.parametrize("gradient", TRAILS)
-@pytest.mark.parametrize("formula", ["belm(2)", "edict(0.93)", "stable_belm(3)"])
+@pytest.mark.parametrize("formula", ["belm(2)", "edict(0.93)", "stable_belm(3)", "corrected(stable_belm(3), 0.7, 4)"])
 def test_equal_to_central_differences(toy, formula, gradient):
     predictor, x, inputs = toy
-    grid = vsvf.Grid.from_schedule(SCHEDULE, 12)
+    grid = vsvf.Grid.from_schedule(SCHEDULE, 12, final="smallest")
     tensors = [x, *inputs, predictor.network.network.first]
 
     def value(**options):
@@ -187,7 +187,10 @@ def test_equal_to_central_differences(toy, formula, gradient):
         assert float(derivative[place]) == pytest.approx((above - below) / (2.0 * step), rel=1e-6, abs=1e-8)
 
 
-@pytest.mark.parametrize("formula", ["belm(2)", "bdia(1)", "edict(0.93)", "mccallum_foster(0.999)", "stable_belm(4)"])
+FITTED = ["power_fitted_belm(0.6, 5/6, 2.25, 0.85)", "corrected(stable_belm(3), 0.7, 4)", "root_placed_belm((-1,),0)"]
+
+
+@pytest.mark.parametrize("formula", ["belm(2)", "bdia(1)", "edict(0.93)", "mccallum_foster(0.999)", "stable_belm(4)", *FITTED])
 def test_fixed_point_gives_the_bits_of_the_kept_march(toy, formula):
     predictor, x, inputs = toy
     grid = vsvf.Grid.from_schedule(SCHEDULE, 40, final="smallest")
@@ -328,9 +331,31 @@ def test_what_cannot_be_differentiated_is_said(toy):
     fixed = Predictor(Guided(network, inputs[0].detach()), SCHEDULE)
     with pytest.raises(ValueError, match="neither x nor the network's parameters require a gradient"):
         vsvf.sample(fixed, x.detach(), grid, "belm(2)", gradient="reversible")
-    without = Predictor(torch.no_grad()(lambda x, t: network(x, t, inputs[0])), SCHEDULE)
-    with pytest.raises(ValueError, match=r"the predictor's output has no graph.*under torch\.no_grad"):
-        vsvf.sample(without, x, grid, "belm(2)", gradient="reversible")
+
+
+@pytest.mark.parametrize("gradient", TRAILS)
+@pytest.mark.parametrize("without_graph", [torch.no_grad(), torch.inference_mode(), lambda call: lambda x, t: call(x, t).detach()])
+def test_a_network_without_a_graph_is_said_at_the_first_evaluation(toy, gradient, without_graph):
+    predictor, x, inputs = toy
+    asked = []
+
+    def network(x, t):
+        asked.append(t)
+        return predictor.network(x, t)
+
+    grid = vsvf.Grid.from_schedule(SCHEDULE, 10)
+    with pytest.raises(ValueError, match=r"the predictor's output has no graph.*under torch\.no_grad or torch\.inference_mode"):
+        vsvf.sample(Predictor(without_graph(network), SCHEDULE), x, grid, "belm(2)", gradient=gradient, inputs=inputs)
+    assert len(asked) == 1
+
+
+def test_a_network_whose_weights_are_frozen_has_a_gradient_by_its_input(toy):
+    predictor, x, inputs = toy
+    predictor.network.network.requires_grad_(False)
+    grid = vsvf.Grid.from_schedule(SCHEDULE, 10)
+    state = vsvf.sample(predictor, x, grid, "belm(2)", gradient="reversible", inputs=inputs)
+    values = written_out(predictor, x, grid, "belm(2)")
+    assert_close(gradients(probe(state.reals), [x, *inputs]), gradients(probe(values), [x, *inputs]))
 
 
 @pytest.mark.parametrize("gradient", TRAILS)
@@ -341,16 +366,26 @@ def test_a_second_derivative_is_refused(toy, gradient):
         torch.autograd.grad(state.x.sum(), x, create_graph=True)
 
 
-def test_dropout_is_refused_where_slopes_are_taken_again(toy):
+@pytest.mark.parametrize("gradient", ["reversible", "checkpoint"])
+@pytest.mark.filterwarnings("ignore::vsvf.errors.TrainingModeWarning")
+def test_dropout_is_refused_where_slopes_are_taken_again(toy, gradient):
     _, x, _ = toy
     network = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.Dropout(0.5)).double()
     predictor = Predictor(lambda x, t: network(x), SCHEDULE)
-    options = {"gradient": "reversible", "inputs": list(network.parameters())}
+    options = {"gradient": gradient, "inputs": list(network.parameters())}
     grid = vsvf.Grid.from_schedule(SCHEDULE, 5)
     with pytest.raises(vsvf.DeterminismError, match="put the network in eval mode"):
         vsvf.sample(predictor, x, grid, "belm(2)", **options)
     network.eval()
     assert vsvf.sample(predictor, x, grid, "belm(2)", **options).x.requires_grad
+
+
+def test_a_prediction_that_is_not_finite_is_said_as_such(toy):
+    _, x, _ = toy
+    broken = Predictor(lambda x, t: x / 0.0 - x / 0.0, SCHEDULE)
+    for gradient in TRAILS:
+        with pytest.raises(vsvf.NonFiniteError, match="is not finite"):
+            vsvf.sample(broken, x, vsvf.Grid.from_schedule(SCHEDULE, 5), "belm(2)", gradient=gradient)
 
 
 def test_parameters_that_changed_since_the_march_are_refused(toy):

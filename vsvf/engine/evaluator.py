@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,6 +34,12 @@ class Evaluator:
         self.times: dict[float, float] = {}
         for plan in plans:
             self.times.update(zip(plan.node.tolist(), predictor.time(plan.node).tolist()))
+
+    def uncounted(self) -> Evaluator:
+        """Another that evaluates at the same levels, once each, and counts for itself."""
+        other = copy.copy(self)
+        other.nfe, other.verify = 0, False
+        return other
 
     def __call__(self, question: Question) -> torch.Tensor:
         """eps at the question's state.

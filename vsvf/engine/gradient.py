@@ -15,6 +15,7 @@ import torch
 
 from vsvf.engine.arguments import Request
 from vsvf.engine.evaluator import Evaluator, compare
+from vsvf.engine.floating import all_finite
 from vsvf.engine.march import Question, march
 from vsvf.engine.run import Run
 from vsvf.engine.trail import TRAILS, Evaluated, Ground, Stored, Trail
@@ -105,7 +106,7 @@ class Job:
         self.request = run.request
         self.watch = Watch(LOOKS)  # of the backward pass
         run.watch.every = run.watch.every or LOOKS
-        self.again = Evaluator(evaluate.predictor, run.plans)
+        self.again = evaluate.uncounted()
         self.trail: Trail = TRAILS[gradient](Ground(run, self.watch), lambda question: with_graph(self.again, question))
         self.started: dict[int, Evaluated] = {}  # of the starter: few
         self.examined = False
@@ -135,18 +136,31 @@ class Job:
         return state.reals
 
     def _answer(self, question: Question) -> torch.Tensor:
-        """eps at a state. It is taken with a graph even where this is dropped: kernels may have other bits without one."""
-        found = with_graph(self.evaluate, question)
-        if not self.examined:
-            self._examine(question, found)
+        """eps at a state.
+
+        The first is taken with a graph, which is looked at; all are where the graph is kept, and in fixed point, where the bits
+        of the way back must be those of the way here: some kernels give others with a graph than without. Else a graph only
+        costs time.
+        """
+        kept, first = isinstance(self.trail, Stored), not self.examined
+        if kept or first or self.request.fixed is not None:
+            found = with_graph(self.evaluate, question)
+        else:
+            found = Evaluated(question.x, self.evaluate(question))
+        if first:
+            self._examine(found)
+        if not kept:
+            found = Evaluated(question.x, found.slope.detach())  # its graph goes before another comes
+        if first and not kept and all_finite(found.slope):  # else the march says so
+            where = f"the first state (sigma_bar = {question.sigma_bar:.6g})"
+            compare(found.slope, with_graph(self.again, question).slope.detach(), where)
         if question.rows is self.run.plans[-1]:
             self.trail.met(question.s, found)
         else:
-            kept = isinstance(self.trail, Stored)
-            self.started[question.s] = found if kept else Evaluated(found.leaf, found.slope.detach())
+            self.started[question.s] = found if kept else Evaluated(question.x.clone(), found.slope)
         return found.slope.detach()
 
-    def _examine(self, question: Question, found: Evaluated) -> None:
+    def _examine(self, found: Evaluated) -> None:
         """What can be seen at the first evaluation: whether a backward pass will find what it needs."""
         self.examined = True
         if not found.slope.requires_grad:
@@ -159,9 +173,6 @@ class Job:
                 f"gradient={self.gradient!r}: the predictor depends on a tensor of shape {tuple(tensor.shape)} that requires a "
                 "gradient and is not named: give it in inputs=[…], or detach it"
             )
-        if not isinstance(self.trail, Stored):
-            where = f"the first state (sigma_bar = {question.sigma_bar:.6g})"
-            compare(found.slope.detach(), with_graph(self.again, question).slope.detach(), where)
 
     # ---- backward ------------------------------------------------------------------------------------------
 
@@ -212,22 +223,23 @@ def adjoint(
         The derivatives by states 0 … K - 1.
     """
     transposed = rows.adjoint()
-    a, c = transposed.a.tolist(), transposed.c.tolist()
     zero = torch.zeros_like(next(iter(at.values())))
     ring = [zero] * rows.steps  # d_{s+1}, d_{s+2}, …, d_{s+K}
     for n in range(transposed.rows):
         s = transposed.rows - 1 - n
         total = at[s].clone() if s in at else torch.zeros_like(zero)
-        for weight, d in zip(a[n], ring):
+        for weight, d in zip(transposed.a[n].tolist(), ring):
             if weight != 0.0:
                 total.add_(d, alpha=weight)
-        if any(c[n]):
+        slopes = transposed.c[n].tolist()
+        if any(slopes):
             weighted = torch.zeros_like(zero)
-            for weight, d in zip(c[n][1:], ring):
+            for weight, d in zip(slopes[1:], ring):
                 if weight != 0.0:
                     weighted.add_(d, alpha=weight)
             leaf, slope = back(s)
             found = torch.autograd.grad(slope, [leaf, *inputs], weighted.to(slope.dtype), retain_graph=True, allow_unused=True)
+            del leaf, slope  # this graph goes before the next comes
             if found[0] is not None:
                 total.add_(found[0].to(total.dtype))
             for k, derivative in enumerate(found[1:]):

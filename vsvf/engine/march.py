@@ -83,18 +83,17 @@ def questions(
         start: the first row to be formed.
     """
     steps = rows.steps
-    reads = [[j for j in range(steps, 0, -1) if weights[j] != 0.0] for weights in rows.c.tolist()]
-    implicit = rows.c[:, 0].tolist()
     for m in range(start, rows.rows):
-        for j in reads[m]:
+        weights = rows.c[m].tolist()
+        for j in range(steps, 0, -1):
             s = steps + m - j
-            if not register.has_slope(s):
+            if weights[j] != 0.0 and not register.has_slope(s):
                 slope = yield Question(register.state(s), s, rows)
                 watch.slope(slope, rows, s)
                 register.put_slope(s, slope)
         register.advance(m)
-        if implicit[m] != 0.0:
-            yield from _solve(register, rows, steps + m, implicit[m], iteration, watch)
+        if weights[0] != 0.0:
+            yield from _solve(register, rows, steps + m, weights[0], iteration, watch)
         if after is not None:
             after(m)
 

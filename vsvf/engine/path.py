@@ -91,7 +91,7 @@ def invert_path(
     Raises:
         ConvergenceError: not converged within the cap, with the residual.
     """
-    a, c, nodes, window = _equations(plan, starter)
+    a, c, nodes, window = equations(plan, starter)
     scale = predictor.alpha(nodes)
     known = len(nodes) - 1
     unknown = np.arange(known)
@@ -153,11 +153,18 @@ def invert_path(
     )
 
 
-def _equations(plan: Plan, starter: Plan | None) -> tuple[Array, Array, Array, list[int]]:
-    """A z = C eps over all states: those of the starter first (they hold the plan's first window), then the plan's."""
+def equations(plan: Plan, starter: Plan | None) -> tuple[Array, Array, Array, list[int]]:
+    """A z = C eps over all states: those of the starter first (they hold the plan's first window), then the plan's.
+
+    Args:
+        plan: in sampling order. starter: its starter's plan, or None where all states of the first window are copies of the first.
+
+    Returns:
+        A, C: a row for every state but the first. The states' nodes. Which states are the plan's first window.
+    """
     if starter is None:
         rows = [(plan, 0)]
-        total, window, base = plan.rows + plan.steps, [0], 0
+        total, window, base = plan.rows + plan.steps, list(range(plan.steps)), 0
         nodes = plan.node
     else:
         # starter states: `steps - 1` unused copies stand before the given one
@@ -171,6 +178,9 @@ def _equations(plan: Plan, starter: Plan | None) -> tuple[Array, Array, Array, l
         nodes = np.concatenate([starter.node[unused:], plan.node[plan.steps :]])
     a = np.zeros((total - 1, total))
     c = np.zeros((total - 1, total))
+    if starter is None:
+        for copied in range(1, plan.steps):
+            a[copied - 1, [copied - 1, copied]] = -1.0, 1.0
     for part, offset in rows:
         for m in range(part.rows):
             target = m + part.steps + offset

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -17,8 +17,7 @@ from vsvf.fixed import WORD
 from vsvf.plan import Plan
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     """Lowest and highest entry of a tensor, left on the device; the limit that they must stay below; what to raise if not."""
 
     low: torch.Tensor
@@ -54,7 +53,7 @@ class Watch:
 
     def finite(self, x: torch.Tensor, failure: Callable[[], Exception]) -> None:
         """All entries of x must be finite."""
-        self._below(x.detach(), math.inf, failure)
+        self._below(x.detach() if x.requires_grad else x, math.inf, failure)
 
     def inside(self, z: torch.Tensor, failure: Callable[[], Exception]) -> None:
         """All entries of z must be integers below 2^53 in modulus."""

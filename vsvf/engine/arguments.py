@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import warnings
+import weakref
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -72,14 +74,14 @@ class Request:
     ) -> None:
         if not isinstance(grid, Grid):
             raise TypeError(f"grid must be a vsvf.Grid, got {type(grid).__name__}")
-        self.formula = formulas.by_name(formula) if isinstance(formula, str) else formula
+        self.formula = _named(formula) if isinstance(formula, str) else formula
         if not isinstance(self.formula, Formula):
             raise TypeError(f"formula must be a formula or its name, got {type(formula).__name__}")
         if direction not in ("sampling", "inversion"):
             raise ValueError(f"direction must be 'sampling' or 'inversion', got {direction!r}")
         self.grid, self.direction, self.starter = grid, direction, starter
         self.sampling = direction == "sampling"
-        self.plan: Plan = self.formula.plan(grid)
+        self.plan: Plan = compiled(self.formula, grid)
         self.given = x if isinstance(x, State) else None
         self.tensor = _states(x)
         self._set_arithmetic(arithmetic)
@@ -204,6 +206,21 @@ def _report(fingerprint: str, formula: Formula, grid: Grid) -> StabilityReport:
 @functools.lru_cache(maxsize=64)
 def _examined(what: _Keyed) -> StabilityReport:
     return stability(*what.values)
+
+
+_named = functools.lru_cache(maxsize=64)(formulas.by_name)
+_compiled: deque[tuple[weakref.ref[Formula], weakref.ref[Grid], Plan]] = deque(maxlen=16)
+
+
+def compiled(formula: Formula, grid: Grid) -> Plan:
+    """formula.plan(grid), remembered for the last pairs of frozen objects: a loop over images compiles once."""
+    for known_formula, known_grid, plan in _compiled:
+        if known_formula() is formula and known_grid() is grid:
+            return plan
+    plan = formula.plan(grid)
+    if getattr(type(formula), "__dataclass_params__", None) is not None and type(formula).__dataclass_params__.frozen:
+        _compiled.appendleft((weakref.ref(formula), weakref.ref(grid), plan))
+    return plan
 
 
 def _states(x: Any) -> torch.Tensor:

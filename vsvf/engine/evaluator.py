@@ -30,11 +30,10 @@ class Evaluator:
     def __init__(self, predictor: Predictor, plans: Sequence[Plan], verify: bool = False) -> None:
         self.predictor, self.plans, self.verify = predictor, plans, verify
         self.nfe = 0
-        self.times: dict[float, float] = {}
         own = getattr(predictor.epsilon, "__func__", None)
         self.plain = own is Predictor.epsilon  # one that overrides it gets the state itself, and is watched
-        for plan in plans:
-            self.times.update(zip(plan.node.tolist(), predictor.time(plan.node).tolist()))
+        nodes = np.concatenate([plan.node for plan in plans])
+        self.times: dict[float, float] = dict(zip(nodes.tolist(), predictor.time(nodes).tolist()))
 
     def __call__(self, question: Question) -> torch.Tensor:
         """eps at the question's state.

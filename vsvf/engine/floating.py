@@ -67,7 +67,7 @@ class FloatRegister:
         self.states = [self.buffer[slot].view(self.shape) for slot in range(self.steps)]
         self.memory = memory.untyped_storage().data_ptr()
         self.known = [-1] * max(self.slopes, 1)
-        self.fresh: torch.Tensor | None = None  # the slope that is not copied yet, flat,
+        self.fresh: torch.Tensor | None = None  # the slope that is not copied yet,
         self.fresh_slot = 0  # and its place in the ring
         self.wide = dtype in (torch.float16, torch.bfloat16)
         # the matrix: all slots, except that a single slope, read by one row only, is added by itself
@@ -127,7 +127,7 @@ class FloatRegister:
             return
         self._store_fresh()
         self.fresh_slot = s % self.slopes
-        self.fresh = (value.detach() if value.requires_grad else value).reshape(-1)
+        self.fresh = value.detach() if value.requires_grad else value
         self.known[self.fresh_slot] = s
         if self.fresh.untyped_storage().data_ptr() == self.memory:
             self._store_fresh()  # the predictor returned (a view of) its input
@@ -141,7 +141,7 @@ class FloatRegister:
     def _store_fresh(self) -> None:
         """Copy the newest slope into the buffer, if that is still to be done."""
         if self.fresh is not None:
-            self.buffer[self.steps + self.fresh_slot].copy_(self.fresh)
+            self.buffer[self.steps + self.fresh_slot].copy_(self.fresh.reshape(-1))
             self.fresh = None
 
     def advance(self, m: int) -> None:
@@ -150,8 +150,16 @@ class FloatRegister:
         weights, carry, alpha = self.weights[m], self.carry[m], self.single_weight[m]
         slope = self.fresh
         if self.single:
-            slope = None if alpha == 0.0 else self.buffer[slot] if slope is None else slope
-        parts = repeat(None) if slope is None else (slope,) if len(self.pieces) == 1 else slope.split(self.piece)
+            slope = None if alpha == 0.0 else self.buffer[slot].view(self.shape) if slope is None else slope
+            if len(self.pieces) == 1 and not self.wide:
+                matrix, slots = self.pieces[0]
+                slots[out].addmv_(matrix, weights, beta=carry)
+                if slope is not None:
+                    self.states[out].add_(slope if slope.dtype is self.dtype else slope.to(self.dtype), alpha=alpha)
+                    self._used_up()
+                return
+        flat = None if slope is None else slope.reshape(-1)
+        parts = repeat(None) if flat is None else (flat,) if len(self.pieces) == 1 else flat.split(self.piece)
         copies: Iterable[torch.Tensor | None] = repeat(None)
         if self.copying and self.asked[self.steps + m]:
             self.copy, self.copy_of = torch.empty_like(self.states[out]), self.steps + m
@@ -167,9 +175,13 @@ class FloatRegister:
             if copy is not None:
                 copy.copy_(slots[out])
         if slope is not None:
-            self.fresh = None
-            if self.single:
-                self.known[0] = -1  # used up
+            self._used_up()
+
+    def _used_up(self) -> None:
+        """The newest slope is in the buffer, or summed where no other row needs it."""
+        self.fresh = None
+        if self.single:
+            self.known[0] = -1
 
     def window(self, start: int) -> torch.Tensor:
         """States start … start + K - 1, (K, …), copied out."""

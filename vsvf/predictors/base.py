@@ -121,8 +121,8 @@ class Predictor:
         if given is None:
             given = x.to(x.dtype if self.dtype is None else self.dtype, copy=True)  # and aligned alike at every call
         time_dtype = torch.int64 if self.integer_time else (given.dtype if given.dtype == torch.float64 else torch.float32)
-        if np.ndim(t) == 0:
-            times = torch.full(x.shape[:1], float(t), dtype=time_dtype, device=x.device)
+        if isinstance(t, float) or np.ndim(t) == 0:
+            times = torch.full((len(x),), float(t), dtype=time_dtype, device=x.device)
         else:
             times = torch.as_tensor(t).to(x.device, time_dtype).expand(x.shape[0])
         try:

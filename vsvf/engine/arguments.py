@@ -7,6 +7,7 @@ import functools
 import warnings
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from vsvf import formulas
 from vsvf.engine.floating import FLOATS, all_finite, name_of
 from vsvf.engine.iteration import Iteration
-from vsvf.errors import StateFileError, ZeroStabilityWarning
+from vsvf.errors import OtherAlphaWarning, StateFileError, ZeroStabilityWarning
 from vsvf.fixed import BitPlan, Fixed
 from vsvf.formula import Formula
 from vsvf.grid import Grid
@@ -184,6 +185,21 @@ class Request:
         report = _report(self.plan.fingerprint, self.formula, self.grid)
         if report.unsafe(self.direction) or (self.sampling and report.too_coarse):
             warnings.warn(f"{self.formula.name} on {self.grid}: {report.sentence}", ZeroStabilityWarning, stacklevel=stacklevel + 1)
+
+
+    def warn_of_alpha(self, alpha: Callable[[Array], Array], stacklevel: int) -> None:
+        """Warn when the grid's alpha is not the predictor's and the formula's coefficients depend on it."""
+        grid, theirs = self.grid, alpha(self.grid.sigma_bar)
+        if np.allclose(grid.alpha, theirs, rtol=1e-6, atol=0.0) or not np.all((theirs > 0.0) & np.isfinite(theirs)):
+            return
+        other = self.formula.plan(Grid(grid.sigma_bar, theirs))
+        if not (np.allclose(other.a, self.plan.a, rtol=1e-6) and np.allclose(other.c, self.plan.c, rtol=1e-6)):
+            warnings.warn(
+                f"{self.formula.name} on {grid}: its coefficients depend on alpha, and the grid's alpha is not the predictor's; make "
+                "the grid by Grid.from_schedule(predictor.schedule, …), or Grid.from_sigma_bar(nodes, predictor.alpha(nodes))",
+                OtherAlphaWarning,
+                stacklevel=stacklevel + 1,
+            )
 
 
 class _Keyed:

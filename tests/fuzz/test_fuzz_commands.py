@@ -36,6 +36,8 @@ def test_sixty_hostile_lines(folder):
         ["coefficients", "ddim", "--nodes", "0,1", "--output", "pipe", "--force"],
         ["coefficients", "ddim", "--nodes", "0,1", "--output", "precious.csv"],
         ["check", "ddim", "--steps", "1000000000000", "--spacing", "log_snr", "--no-order"],
+        ["derive", "--pattern", "belm(12)"],
+        ["derive", "--steps", "11"],
     ],
     ids=lambda line: " ".join(line)[:50],
 )

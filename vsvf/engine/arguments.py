@@ -186,7 +186,6 @@ class Request:
         if report.unsafe(self.direction) or (self.sampling and report.too_coarse):
             warnings.warn(f"{self.formula.name} on {self.grid}: {report.sentence}", ZeroStabilityWarning, stacklevel=stacklevel + 1)
 
-
     def warn_of_alpha(self, alpha: Callable[[Array], Array], stacklevel: int) -> None:
         """Warn when the grid's alpha is not the predictor's and the formula's coefficients depend on it."""
         grid, theirs = self.grid, alpha(self.grid.sigma_bar)
@@ -195,8 +194,8 @@ class Request:
         other = self.formula.plan(Grid(grid.sigma_bar, theirs))
         if not (np.allclose(other.a, self.plan.a, rtol=1e-6) and np.allclose(other.c, self.plan.c, rtol=1e-6)):
             warnings.warn(
-                f"{self.formula.name} on {grid}: its coefficients depend on alpha, and the grid's alpha is not the predictor's; make "
-                "the grid by Grid.from_schedule(predictor.schedule, …), or Grid.from_sigma_bar(nodes, predictor.alpha(nodes))",
+                f"{self.formula.name} on {grid}: its coefficients depend on alpha, and the grid's alpha is not the predictor's; "
+                "make the grid by Grid.from_schedule(predictor.schedule, …), or Grid.from_sigma_bar(nodes, predictor.alpha(nodes))",
                 OtherAlphaWarning,
                 stacklevel=stacklevel + 1,
             )

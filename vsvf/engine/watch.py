@@ -16,7 +16,6 @@ from vsvf.errors import NonFiniteError
 from vsvf.fixed import WORD
 from vsvf.plan import Plan
 
-
 GATHERED = 32  # looks whose numbers are put together, which leaves one small tensor on the device instead of many
 
 

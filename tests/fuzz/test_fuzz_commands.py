@@ -38,6 +38,11 @@ def test_sixty_hostile_lines(folder):
         ["check", "ddim", "--steps", "1000000000000", "--spacing", "log_snr", "--no-order"],
         ["derive", "--pattern", "belm(12)"],
         ["derive", "--steps", "11"],
+        ["interpolate", "seed:0", "seed:1", "--steps", "3", "--frames", "2", "--starter", "rk4:0", "--out", "made"],
+        ["interpolate", "seed:0", "seed:1", "--steps", "3", "--frames", "2", "--to-label", "10", "--out", "made"],
+        ["fid", "--count", "20", "--formula", "belm(2)", "--steps", "3", "--arithmetic", "int8", "--out", "made"],
+        ["fid", "--count", "20", "--formula", "stable_belm(4)", "--steps", "3", "--out", "made"],
+        ["fid", "--count", "20", "--formula", "belm(2)", "--steps", "3", "--label", "10", "--out", "made"],
     ],
     ids=lambda line: " ".join(line)[:50],
 )

@@ -300,7 +300,7 @@ def judge(line: list[str], folder: Path, seconds: float = SECONDS) -> str | None
     faults = [] if code in (0, 1, 2) else [f"exit code {code}"]
     if "--debug" not in line:
         faults += [f"{word!r} on stderr" for word in ("Traceback", "internal error") if word in said]
-    if any(name.rsplit("/", 1)[-1].startswith(".") and not name.endswith("/.lock") for name in after):  # a run's folder keeps its lock
+    if any(name.rsplit("/", 1)[-1].startswith(".") and not name.endswith("/.lock") for name in after):  # a run keeps its lock
         faults.append("a temporary file is left")
     done = "everything else is done" in said  # of several things, some were skipped: what was done is there, and said
     if code != 0 and "--debug" not in line and not done:

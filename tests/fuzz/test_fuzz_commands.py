@@ -43,6 +43,7 @@ def test_sixty_hostile_lines(folder):
         ["fid", "--count", "20", "--formula", "belm(2)", "--steps", "3", "--arithmetic", "int8", "--out", "made"],
         ["fid", "--count", "20", "--formula", "stable_belm(4)", "--steps", "3", "--out", "made"],
         ["fid", "--count", "20", "--formula", "belm(2)", "--steps", "3", "--label", "10", "--out", "made"],
+        ["reconstruct", "one.png", "--formula", "belm(2)", "--steps", "3", "--label", "10", "--out", "made"],
     ],
     ids=lambda line: " ".join(line)[:50],
 )

@@ -127,7 +127,7 @@ class FloatRegister:
             return
         self._store_fresh()
         self.fresh_slot = s % self.slopes
-        self.fresh = value.detach() if value.requires_grad else value
+        self.fresh = (value.detach() if value.requires_grad else value).contiguous()  # other strides have other bits
         self.known[self.fresh_slot] = s
         if self.fresh.untyped_storage().data_ptr() == self.memory:
             self._store_fresh()  # the predictor returned (a view of) its input

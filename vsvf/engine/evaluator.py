@@ -53,7 +53,7 @@ class Evaluator:
         x, level, predictor = question.x, question.sigma_bar, self.predictor
         if self.plain:
             copy = None
-            if question.copied is not None and predictor.dtype in (None, x.dtype):
+            if question.copied is not None and predictor.dtype in (None, x.dtype) and not x.requires_grad:  # x may be a leaf
                 copy = question.copied(question.s)
             slope = predictor.epsilon(x, level, self.times[level], copy)
             self.nfe += 1

@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -115,6 +117,30 @@ def test_an_edited_record_is_noticed(path):
     path.write_bytes(edited)
     with pytest.raises(StateFileError, match="damaged"):
         State.load(path)
+
+
+SAVES = """
+import sys, torch, vsvf
+from vsvf.predictors import ideal_denoiser
+noise = torch.ones(1, 2, dtype=torch.float64)
+grid = vsvf.Grid.from_schedule(vsvf.Schedule.linear(), 8)
+vsvf.sample(ideal_denoiser(torch.zeros(1, 2), std=1.0), noise, grid, "edict(0.6)", arithmetic="fixed", warn=False).save(sys.argv[1])
+"""
+
+
+def test_equal_states_are_equal_files_in_any_process(tmp_path):
+    contents = []
+    for seed in ("1", "2", "3"):
+        path = tmp_path / f"state{seed}"
+        subprocess.run([sys.executable, "-c", SAVES, str(path)], check=True, env={**os.environ, "PYTHONHASHSEED": seed})
+        contents.append(path.read_bytes())
+    assert contents[0] == contents[1] == contents[2]
+
+
+def test_a_file_of_an_older_format_is_refused_by_name(path, state, tmp_path):
+    save_file({"values": state.values}, tmp_path / "older", metadata={"format": "vsvf-state-2", "record": "{}", "sha256": "0"})
+    with pytest.raises(StateFileError, match="not a vsvf-state-3 file but vsvf-state-2"):
+        State.load(tmp_path / "older")
 
 
 def test_other_files_are_refused(tmp_path):

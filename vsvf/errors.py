@@ -48,5 +48,9 @@ class LowestStepWarning(UserWarning):
     """A grid's lowest interval lies so far below the others that inversion from the data end finds no noise of unit size."""
 
 
+class OtherAlphaWarning(UserWarning):
+    """A formula's coefficients were made of another alpha than the predictor's (BDIA's depend on it)."""
+
+
 class RetraceWarning(UserWarning):
     """A backward pass retraced its states so far off that the gradient is not that of the march."""

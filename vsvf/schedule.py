@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray
+KNOWN = 32  # arrays of times that a schedule remembers: finding them takes longer than a march of few steps
 
 
 def _as_array(values: Any) -> Array:
@@ -50,6 +51,7 @@ class Schedule:
         self._sigma_bar = sigma_bar
         self._timestep = timestep
         self._alpha = alpha
+        self._known: dict[bytes, Array] = {}  # times that were asked for, by the levels' bytes: the functions are pure
 
     def __repr__(self) -> str:
         return f"Schedule({self.name}, sigma_bar {self.sigma_bar_min:.4g} to {self.sigma_bar_max:.4g})"
@@ -93,9 +95,15 @@ class Schedule:
 
         Within 1e-9 of an integer the integer is returned, so that a grid made of a table's timesteps gives these back.
         """
-        t = self._timestep(_as_array(sigma_bar))
-        nearest = np.rint(t)
-        return np.where(np.abs(t - nearest) < 1e-9 * np.maximum(1.0, np.abs(t)), nearest, t)
+        levels = _as_array(sigma_bar)
+        key = levels.tobytes() + str(levels.shape).encode()
+        if key not in self._known:
+            t = self._timestep(levels)
+            nearest = np.rint(t)
+            while len(self._known) >= KNOWN:
+                self._known.pop(next(iter(self._known)), None)
+            self._known[key] = np.where(np.abs(t - nearest) < 1e-9 * np.maximum(1.0, np.abs(t)), nearest, t)
+        return self._known[key].copy()
 
     # ---- constructors --------------------------------------------------------------------------------------
 

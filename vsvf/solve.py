@@ -72,7 +72,8 @@ def sample(
         verify: evaluate eps twice at every state and compare the bits: exactness needs a deterministic predictor.
         progress: show a progress bar.
         warn: examine the formula on the grid and warn if it amplifies perturbations without bound, or is much less accurate
-            than DDIM with these steps; warn of a network in training mode, and of a grid whose lowest step spoils inversion.
+            than DDIM with these steps; warn of a network in training mode, of a grid whose lowest step spoils inversion, and of
+            one whose alpha is not the predictor's where the formula depends on it.
         gradient: let `.x` (and `.reals`, all k states) carry a graph: "reversible" retraces the states by the inverse rows when
             the backward pass comes, and keeps none of them; "checkpoint" recomputes them from a few that are
             kept; "stored" keeps all with their graphs. Default: no gradient. (None is taken within `torch.no_grad`.)
@@ -299,6 +300,7 @@ def _march(predictor: Predictor, request: Request, driving: Driving) -> State:
         check_gradient(request, driving.gradient)
     if driving.warn:
         request.warn(stacklevel=3)
+        request.warn_of_alpha(predictor.alpha, stacklevel=3)
     every = None if driving.check_every is None else whole_number("check_every", driving.check_every, 1)
     watch = Watch(every)
     run = Run(request, predictor, watch)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vsvf.formula import Formula
     from vsvf.grid import Grid
 
-FORMAT = "vsvf-state-2"
+FORMAT = "vsvf-state-3"
 
 
 @dataclass(frozen=True)
@@ -167,14 +167,17 @@ class State:
         return f"State({r.formula}, {r.direction} to node {r.node}, x {shape} {r.arithmetic}, nfe {r.nfe})"
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a safetensors file with a checksum; an old file stays whole until the new one is complete."""
+        """Write a safetensors file with a checksum; an old file stays whole until the new one is complete.
+
+        Equal states give equal bytes (one entry of metadata: several would stand in any order).
+        """
         from safetensors.torch import save as serialize
 
         tensors = {"values": self.values, **{f"tape.{row}": cell for row, cell in self.tape.items()}}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         header = json.dumps(asdict(self.record), sort_keys=True)
-        metadata = {"format": FORMAT, "record": header, "sha256": _digest(tensors, header)}
-        write_atomically(path, serialize(tensors, metadata))
+        about = {"format": FORMAT, "record": header, "sha256": _digest(tensors, header)}
+        write_atomically(path, serialize(tensors, {"state": json.dumps(about, sort_keys=True)}))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> State:
@@ -194,13 +197,15 @@ class State:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
         except (SafetensorError, OSError, ValueError) as error:
             raise StateFileError(f"{path} is not a readable state file: {error}") from None
-        if metadata.get("format") != FORMAT:
-            raise StateFileError(f"{path} is a safetensors file, but not a {FORMAT} file")
-        if metadata.get("sha256") != _digest(tensors, metadata.get("record", "")):
+        about = _about(metadata)
+        if about.get("format") != FORMAT:
+            older = f" but {metadata['format']}, written by another version" if "format" in metadata else ""
+            raise StateFileError(f"{path} is a safetensors file, but not a {FORMAT} file{older}")
+        if about.get("sha256") != _digest(tensors, str(about.get("record", ""))):
             raise StateFileError(f"{path} is damaged: its checksum does not fit its content")
         tape = {int(name.removeprefix("tape.")): tensor for name, tensor in tensors.items() if name.startswith("tape.")}
         try:
-            fields = json.loads(metadata["record"])
+            fields = json.loads(about["record"])
             if fields["scales"] is not None:
                 fields["scales"] = Scales(**{**fields["scales"], "exponents": tuple(fields["scales"]["exponents"])})
             record = Record(**fields)
@@ -211,6 +216,15 @@ class State:
             return cls(tensors["values"], record, tape)
         except (TypeError, KeyError, json.JSONDecodeError) as error:
             raise StateFileError(f"{path} lacks what a state needs: {error}") from None
+
+
+def _about(metadata: dict[str, str]) -> dict[str, Any]:
+    """What a file says of itself; nothing where it is no state file."""
+    try:
+        about = json.loads(metadata.get("state", "{}"))
+    except json.JSONDecodeError:
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def _digest(tensors: dict[str, torch.Tensor], header: str) -> str:

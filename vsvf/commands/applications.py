@@ -93,6 +93,32 @@ def condition_of(args: argparse.Namespace) -> Any | None:
     return args.label if args.label is not None else args.prompt
 
 
+def check_march(
+    args: argparse.Namespace, model: Model, methods: Iterable[str], steps: Iterable[int], conditions: Any | None
+) -> None:
+    """Refuse what a march would refuse, before the run's folder is made.
+
+    Args:
+        methods: names of formulas. steps: N. conditions: of pictures, or None.
+
+    Raises:
+        ValueError: a starter, an arithmetic or a condition that is not known, or a grid that is too short for a formula.
+    """
+    from vsvf.engine.floating import FLOATS
+    from vsvf.formulas import by_name
+    from vsvf.starter import LOWER_ORDER, starter_by_name
+
+    if args.starter != LOWER_ORDER:
+        starter_by_name(args.starter)
+    if getattr(args, "arithmetic", "fixed") not in (*FLOATS, "fixed"):
+        raise UsageError(f"--arithmetic {args.arithmetic} is not known; choose one of {', '.join(FLOATS)}, fixed")
+    for count in steps:
+        for method in methods:
+            by_name(method).plan(grid_of(args, model, count))
+    if conditions is not None:
+        model.predict(list(conditions), args.guidance)
+
+
 def model_settings(args: argparse.Namespace, model: Model) -> dict[str, Any]:
     """The part of a run's settings that the model and its grid decide."""
     keys = ("guidance", "dtype", "threads", "spacing", "final", "steps_offset", "label", "prompt")

@@ -14,6 +14,7 @@ from vsvf.commands.answer import Answer
 from vsvf.commands.applications import (
     add_model_arguments,
     add_run_arguments,
+    check_march,
     condition_of,
     grid_of,
     make_model,
@@ -100,6 +101,7 @@ def run(args: argparse.Namespace) -> Answer | None:
     model = make_model(args)
     features = features_by_name(args.features or model.features, args.device)
     conditions = _conditions(args, model)
+    check_march(args, model, methods, steps, None if conditions is None else conditions[:1])
     keys = ("count", "seed", "batch", "starter", "arithmetic", "reference", "captions")
     settings = {**model_settings(args, model), **{key: getattr(args, key) for key in keys}}
     settings |= {"formula": methods, "steps": steps, "features": features.name}

@@ -13,6 +13,7 @@ from vsvf.commands.answer import Answer, note
 from vsvf.commands.applications import (
     add_model_arguments,
     add_run_arguments,
+    check_march,
     condition_of,
     grid_of,
     make_model,
@@ -79,6 +80,7 @@ def run(args: argparse.Namespace) -> Answer:
     given = condition_of(args)
     last = args.to_label if args.to_label is not None else args.to_prompt
     ends = [_End(model, text, condition) for text, condition in zip(args.inputs, (given, given if last is None else last))]
+    check_march(args, model, [formula], [args.steps], [end.condition for end in ends if end.condition is not None] or None)
     keys = ("inputs", "frames", "steps", "starter", "to_label", "to_prompt", "batch")
     settings = {**model_settings(args, model), **{key: getattr(args, key) for key in keys}, "formula": formula}
     with RunFolder(args.out, "interpolate", repeatable(args), settings, args.force) as folder:

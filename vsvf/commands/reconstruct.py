@@ -80,6 +80,8 @@ def run(args: argparse.Namespace) -> Answer:
     methods = [name if name == DDIM_INVERSION else by_name(name).name for name in dict.fromkeys(args.formula)]
     starter_by_name(args.starter)
     model = make_model(args)
+    if (given := condition_of(args)) is not None:
+        model.predict([given], args.guidance)  # which refuses it before the run's folder is made
     inputs = Inputs(
         model,
         args.inputs,

@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import functools
 import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,7 @@ import torch
 from vsvf import formulas
 from vsvf.engine.floating import FLOATS, all_finite, name_of
 from vsvf.engine.iteration import Iteration
-from vsvf.errors import StateFileError, ZeroStabilityWarning
+from vsvf.errors import OtherAlphaWarning, StateFileError, ZeroStabilityWarning
 from vsvf.fixed import BitPlan, Fixed
 from vsvf.formula import Formula
 from vsvf.grid import Grid
@@ -72,14 +75,14 @@ class Request:
     ) -> None:
         if not isinstance(grid, Grid):
             raise TypeError(f"grid must be a vsvf.Grid, got {type(grid).__name__}")
-        self.formula = formulas.by_name(formula) if isinstance(formula, str) else formula
+        self.formula = _named(formula) if isinstance(formula, str) else formula
         if not isinstance(self.formula, Formula):
             raise TypeError(f"formula must be a formula or its name, got {type(formula).__name__}")
         if direction not in ("sampling", "inversion"):
             raise ValueError(f"direction must be 'sampling' or 'inversion', got {direction!r}")
         self.grid, self.direction, self.starter = grid, direction, starter
         self.sampling = direction == "sampling"
-        self.plan: Plan = self.formula.plan(grid)
+        self.plan: Plan = compiled(self.formula, grid)
         self.given = x if isinstance(x, State) else None
         self.tensor = _states(x)
         self._set_arithmetic(arithmetic)
@@ -183,6 +186,20 @@ class Request:
         if report.unsafe(self.direction) or (self.sampling and report.too_coarse):
             warnings.warn(f"{self.formula.name} on {self.grid}: {report.sentence}", ZeroStabilityWarning, stacklevel=stacklevel + 1)
 
+    def warn_of_alpha(self, alpha: Callable[[Array], Array], stacklevel: int) -> None:
+        """Warn when the grid's alpha is not the predictor's and the formula's coefficients depend on it."""
+        grid, theirs = self.grid, alpha(self.grid.sigma_bar)
+        if np.allclose(grid.alpha, theirs, rtol=1e-6, atol=0.0) or not np.all((theirs > 0.0) & np.isfinite(theirs)):
+            return
+        other = self.formula.plan(Grid(grid.sigma_bar, theirs))
+        if not (np.allclose(other.a, self.plan.a, rtol=1e-6) and np.allclose(other.c, self.plan.c, rtol=1e-6)):
+            warnings.warn(
+                f"{self.formula.name} on {grid}: its coefficients depend on alpha, and the grid's alpha is not the predictor's; "
+                "make the grid by Grid.from_schedule(predictor.schedule, …), or Grid.from_sigma_bar(nodes, predictor.alpha(nodes))",
+                OtherAlphaWarning,
+                stacklevel=stacklevel + 1,
+            )
+
 
 class _Keyed:
     """Arguments of a cached function that are compared by another key."""
@@ -204,6 +221,21 @@ def _report(fingerprint: str, formula: Formula, grid: Grid) -> StabilityReport:
 @functools.lru_cache(maxsize=64)
 def _examined(what: _Keyed) -> StabilityReport:
     return stability(*what.values)
+
+
+_named = functools.lru_cache(maxsize=64)(formulas.by_name)
+_compiled: deque[tuple[weakref.ref[Formula], weakref.ref[Grid], Plan]] = deque(maxlen=16)
+
+
+def compiled(formula: Formula, grid: Grid) -> Plan:
+    """formula.plan(grid), remembered for the last pairs of frozen objects: a loop over images compiles once."""
+    for known_formula, known_grid, plan in _compiled:
+        if known_formula() is formula and known_grid() is grid:
+            return plan
+    plan = formula.plan(grid)
+    if getattr(type(formula), "__dataclass_params__", None) is not None and type(formula).__dataclass_params__.frozen:
+        _compiled.appendleft((weakref.ref(formula), weakref.ref(grid), plan))
+    return plan
 
 
 def _states(x: Any) -> torch.Tensor:

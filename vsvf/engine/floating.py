@@ -8,6 +8,7 @@ piece: what is copied in for a row, or summed in two goes, is then still in the 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from itertools import repeat
 
 import numpy as np
@@ -46,6 +47,7 @@ class FloatRegister:
 
     A slope is kept as the tensor that the predictor returned until the row that it was taken for is summed, which saves a
     copy if no later row needs it. Reading a state copies it first: a predictor may write its next output to the same memory.
+    Where copies of states are asked for, that of a large one is made piece by piece as well, while its row is summed.
 
     Args:
         rows: the plan in marching order and in the scale of the states.
@@ -65,7 +67,7 @@ class FloatRegister:
         self.states = [self.buffer[slot].view(self.shape) for slot in range(self.steps)]
         self.memory = memory.untyped_storage().data_ptr()
         self.known = [-1] * max(self.slopes, 1)
-        self.fresh: torch.Tensor | None = None  # the slope that is not copied yet, flat,
+        self.fresh: torch.Tensor | None = None  # the slope that is not copied yet,
         self.fresh_slot = 0  # and its place in the ring
         self.wide = dtype in (torch.float16, torch.bfloat16)
         # the matrix: all slots, except that a single slope, read by one row only, is added by itself
@@ -75,6 +77,12 @@ class FloatRegister:
         self.piece = share if first.device.type == "cpu" else max(1, self.shape.numel())
         parts = [self.buffer[:, start : start + self.piece] for start in range(0, self.buffer.shape[1], self.piece)]
         self.pieces = [(part[:width].t(), [part[slot] for slot in range(part.shape[0])]) for part in parts]
+        self.asked = np.zeros(rows.rows + rows.steps, dtype=bool)  # the states whose slopes some row reads
+        for j in columns.tolist():
+            self.asked[self.steps - j : self.steps - j + rows.rows] |= rows.c[:, j] != 0.0
+        self.copying = False  # whether copies are asked for,
+        self.copy: torch.Tensor | None = None  # the one that is made already,
+        self.copy_of = -1  # and of which state
         # one vector of weights per row, each weight at the slot where its state or slope will stand; the oldest state's is
         # apart, since its slot is overwritten: new = carry * oldest + matrix @ weights + single_weight * single slope
         weights = np.zeros((rows.rows, width))
@@ -84,7 +92,7 @@ class FloatRegister:
         if not self.single:
             for j in columns.tolist():
                 weights[row, self.steps + (row + self.steps - j) % self.slopes] = rows.c[:, j]
-        self.weights = torch.as_tensor(weights, device=first.device).to(torch.float32 if self.wide else dtype)
+        self.weights = torch.as_tensor(weights, device=first.device).to(torch.float32 if self.wide else dtype).unbind()
         self.carry = rows.a[:, -1].tolist()
         self.single_weight = rows.c[:, columns[0]].tolist() if self.single else [0.0] * rows.rows
         for s in range(self.steps):
@@ -93,11 +101,21 @@ class FloatRegister:
     def put(self, s: int, value: torch.Tensor) -> None:
         """Store state s."""
         self.states[s % self.steps].copy_(value.detach())
+        if s == self.copy_of:
+            self.copy, self.copy_of = None, -1
 
     def state(self, s: int) -> torch.Tensor:
         """State s, as a view of the register's memory, in the scale of the rows."""
         self._store_fresh()
         return self.states[s % self.steps]
+
+    def copied(self, s: int) -> torch.Tensor:
+        """State s likewise, in memory of its own."""
+        self._store_fresh()
+        self.copying = len(self.pieces) > 1
+        copy = self.copy if s == self.copy_of else None
+        self.copy, self.copy_of = None, -1
+        return self.states[s % self.steps].clone() if copy is None else copy
 
     def has_slope(self, s: int) -> bool:
         """Whether the slope of state s is stored."""
@@ -109,7 +127,7 @@ class FloatRegister:
             return
         self._store_fresh()
         self.fresh_slot = s % self.slopes
-        self.fresh = value.detach().reshape(-1)
+        self.fresh = (value.detach() if value.requires_grad else value).contiguous()  # other strides have other bits
         self.known[self.fresh_slot] = s
         if self.fresh.untyped_storage().data_ptr() == self.memory:
             self._store_fresh()  # the predictor returned (a view of) its input
@@ -123,7 +141,7 @@ class FloatRegister:
     def _store_fresh(self) -> None:
         """Copy the newest slope into the buffer, if that is still to be done."""
         if self.fresh is not None:
-            self.buffer[self.steps + self.fresh_slot].copy_(self.fresh)
+            self.buffer[self.steps + self.fresh_slot].copy_(self.fresh.reshape(-1))
             self.fresh = None
 
     def advance(self, m: int) -> None:
@@ -132,20 +150,38 @@ class FloatRegister:
         weights, carry, alpha = self.weights[m], self.carry[m], self.single_weight[m]
         slope = self.fresh
         if self.single:
-            slope = None if alpha == 0.0 else self.buffer[slot] if slope is None else slope
-        parts = repeat(None) if slope is None else (slope,) if len(self.pieces) == 1 else slope.split(self.piece)
-        for (matrix, slots), part in zip(self.pieces, parts):
+            slope = None if alpha == 0.0 else self.buffer[slot].view(self.shape) if slope is None else slope
+            if len(self.pieces) == 1 and not self.wide:
+                matrix, slots = self.pieces[0]
+                slots[out].addmv_(matrix, weights, beta=carry)
+                if slope is not None:
+                    self.states[out].add_(slope if slope.dtype is self.dtype else slope.to(self.dtype), alpha=alpha)
+                    self._used_up()
+                return
+        flat = None if slope is None else slope.reshape(-1)
+        parts = repeat(None) if flat is None else (flat,) if len(self.pieces) == 1 else flat.split(self.piece)
+        copies: Iterable[torch.Tensor | None] = repeat(None)
+        if self.copying and self.asked[self.steps + m]:
+            self.copy, self.copy_of = torch.empty_like(self.states[out]), self.steps + m
+            copies = self.copy.view(-1).split(self.piece)
+        for (matrix, slots), part, copy in zip(self.pieces, parts, copies):
             if part is not None and not self.single:
                 slots[slot].copy_(part)
             total = torch.mv(matrix.float(), weights) if self.wide else slots[out].addmv_(matrix, weights, beta=carry)
             if part is not None and self.single:
-                total.add_(part.to(self.dtype), alpha=alpha)
+                total.add_(part if part.dtype is self.dtype else part.to(self.dtype), alpha=alpha)
             if self.wide:
                 slots[out].copy_(total)
+            if copy is not None:
+                copy.copy_(slots[out])
         if slope is not None:
-            self.fresh = None
-            if self.single:
-                self.known[0] = -1  # used up
+            self._used_up()
+
+    def _used_up(self) -> None:
+        """The newest slope is in the buffer, or summed where no other row needs it."""
+        self.fresh = None
+        if self.single:
+            self.known[0] = -1
 
     def window(self, start: int) -> torch.Tensor:
         """States start … start + K - 1, (K, …), copied out."""

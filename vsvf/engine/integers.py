@@ -141,6 +141,10 @@ class FixedRegister:
             self.shown_index = index
         return self.shown.view(self.shape)
 
+    def copied(self, s: int) -> torch.Tensor:
+        """State s likewise, in memory of its own."""
+        return self.state(s).clone()
+
     def window(self, start: int) -> torch.Tensor:
         """x 2^e of states start … start + K - 1 of the march as int64, (K, …), copied out."""
         indices = [self._index(s) for s in range(start, start + self.steps)]

@@ -29,11 +29,13 @@ class Question(NamedTuple):
     Attributes:
         x: the state, x = alpha x_bar, (B, …): a view of the engine's memory, which must not be changed and is overwritten later.
         s: its number in the order of march. rows: the plan that it belongs to.
+        copied: called with s, gives x in memory of its own, which may be kept and changed; None where nothing does.
     """
 
     x: torch.Tensor
     s: int
     rows: Plan
+    copied: Callable[[int], torch.Tensor] | None = None
 
     @property
     def sigma_bar(self) -> float:
@@ -88,7 +90,7 @@ def questions(
         for j in range(steps, 0, -1):
             s = steps + m - j
             if weights[j] != 0.0 and not register.has_slope(s):
-                slope = yield Question(register.state(s), s, rows)
+                slope = yield Question(register.state(s), s, rows, register.copied)
                 watch.slope(slope, rows, s)
                 register.put_slope(s, slope)
         register.advance(m)
@@ -104,7 +106,7 @@ def _solve(register: Register, rows: Plan, s: int, weight: float, iteration: Ite
     acceleration = Anderson()
     change = float("inf")
     for _ in range(iteration.cap):
-        slope = yield Question(register.state(s), s, rows)
+        slope = yield Question(register.state(s), s, rows, register.copied)
         watch.slope(slope, rows, s)
         new = explicit + weight * slope
         old = register.state(s).clone()

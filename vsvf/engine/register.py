@@ -19,6 +19,9 @@ class Register(Protocol):
     def state(self, s: int) -> torch.Tensor:
         """State s in the scale x = alpha x_bar, as the predictor gets it; a view that later rows overwrite."""
 
+    def copied(self, s: int) -> torch.Tensor:
+        """State s likewise, in memory of its own."""
+
     def has_slope(self, s: int) -> bool:
         """Whether the slope of state s is stored."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -16,13 +16,12 @@ from vsvf.errors import NonFiniteError
 from vsvf.fixed import WORD
 from vsvf.plan import Plan
 
+GATHERED = 32  # looks whose numbers are put together, which leaves one small tensor on the device instead of many
 
-@dataclass(frozen=True)
-class Look:
-    """Lowest and highest entry of a tensor, left on the device; the limit that they must stay below; what to raise if not."""
 
-    low: torch.Tensor
-    high: torch.Tensor
+class Look(NamedTuple):
+    """The limit that the lowest and highest entry of a tensor must stay below, and what to raise if not."""
+
     limit: float
     failure: Callable[[], Exception]
 
@@ -38,6 +37,8 @@ class Watch:
         self.every = every
         self.slopes = 0
         self._looks: list[Look] = []
+        self._numbers: list[torch.Tensor] = []  # low and high of the last looks, left on the device,
+        self._rows: list[torch.Tensor] = []  # and those of the looks before them, gathered
 
     def slope(self, slope: torch.Tensor, rows: Plan, s: int) -> None:
         """The slope of state s of `rows`, as it was answered, must be finite."""
@@ -54,15 +55,22 @@ class Watch:
 
     def finite(self, x: torch.Tensor, failure: Callable[[], Exception]) -> None:
         """All entries of x must be finite."""
-        self._below(x.detach(), math.inf, failure)
+        self._below(x.detach() if x.requires_grad else x, math.inf, failure)
 
     def inside(self, z: torch.Tensor, failure: Callable[[], Exception]) -> None:
         """All entries of z must be integers below 2^53 in modulus."""
         self._below(z, 2.0**WORD, failure)
 
     def _below(self, x: torch.Tensor, limit: float, failure: Callable[[], Exception]) -> None:
-        low, high = torch.aminmax(x)  # one pass; nan where an entry is nan
-        self._looks.append(Look(low, high, limit, failure))
+        self._numbers += torch.aminmax(x)  # one pass; nan where an entry is nan
+        self._looks.append(Look(limit, failure))
+        if len(self._numbers) == 2 * GATHERED:
+            self._gather()
+
+    def _gather(self) -> None:
+        if self._numbers:
+            self._rows.append(torch.stack(self._numbers))
+            self._numbers = []
 
     def check(self) -> None:
         """Read the looks taken so far, and forget them.
@@ -70,10 +78,11 @@ class Watch:
         Raises:
             what the first look that failed asks for.
         """
-        looks, self._looks = self._looks, []
+        self._gather()
+        looks, rows, self._looks, self._rows = self._looks, self._rows, [], []
         if not looks:
             return
-        numbers = torch.stack([number for look in looks for number in (look.low, look.high)]).view(-1, 2).tolist()
+        numbers = torch.cat(rows).view(-1, 2).tolist()
         for look, (low, high) in zip(looks, numbers):
             if not (low > -look.limit and high < look.limit):  # nan is not
                 raise look.failure()

@@ -93,13 +93,14 @@ class Predictor:
             )
         return t
 
-    def epsilon(self, x: torch.Tensor, sigma_bar: Any, t: Any = None) -> torch.Tensor:
+    def epsilon(self, x: torch.Tensor, sigma_bar: Any, t: Any = None, copy: torch.Tensor | None = None) -> torch.Tensor:
         """eps at x.
 
         Args:
             x: (B, …), in the scale alpha x_bar; left as it is.
             sigma_bar: a float, or B floats for a batch at different noise levels.
             t: the model's time there, if known already.
+            copy: x once more, contiguous and in the dtype that the network takes, for the network to keep: spares a copy here.
 
         Returns:
             (B, …) in the network's dtype for kind="epsilon"; other predictions are turned into eps with the x given here, not
@@ -109,17 +110,19 @@ class Predictor:
             TypeError, ValueError: a prediction that cannot be one for x, or a network that takes another dtype than x's.
         """
         t = self.time(sigma_bar) if t is None else t
-        prediction = checked(self._ask(x, np.asarray(t)), x)
+        prediction = checked(self._ask(x, t, copy), x)
         if self.kind == "epsilon":
             return prediction
         return to_epsilon(self.kind, prediction, x, *self._scales(sigma_bar, x.ndim))
 
-    def _ask(self, x: torch.Tensor, t: Array) -> Any:
+    def _ask(self, x: torch.Tensor, t: Any, copy: torch.Tensor | None = None) -> Any:
         """What the network says of x in its own dtype."""
-        given = x.to(x.dtype if self.dtype is None else self.dtype, copy=True)  # and aligned alike at every call
+        given = copy
+        if given is None:
+            given = x.to(x.dtype if self.dtype is None else self.dtype, copy=True)  # and aligned alike at every call
         time_dtype = torch.int64 if self.integer_time else (given.dtype if given.dtype == torch.float64 else torch.float32)
-        if t.ndim == 0:
-            times = torch.full(x.shape[:1], t.item(), dtype=time_dtype, device=x.device)
+        if isinstance(t, float) or np.ndim(t) == 0:
+            times = torch.full((len(x),), float(t), dtype=time_dtype, device=x.device)
         else:
             times = torch.as_tensor(t).to(x.device, time_dtype).expand(x.shape[0])
         try:

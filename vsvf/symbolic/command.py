@@ -13,9 +13,10 @@ from vsvf.commands.answer import Answer
 from vsvf.commands.common import whole
 
 if TYPE_CHECKING:
-    from vsvf.symbolic import Derivation
+    from vsvf.symbolic import Derivation, Pattern
 
 GIVEN = ("dpm_solver_pp", "edict", "mccallum_foster", "root_placed_belm")  # methods that no pattern determines
+LARGEST = 17  # coefficients to solve for, those of belm(9): the time grows threefold with each further step, to minutes
 FORMATS = ("text", "latex", "python", "json")
 
 
@@ -60,12 +61,14 @@ def run(args: argparse.Namespace) -> Answer:
 def _derivation(args: argparse.Namespace) -> Derivation:
     from vsvf.symbolic import Pattern, derive, known
     from vsvf.symbolic.pattern import split
+    from vsvf.symbolic.patterns import by_name
 
     own = args.unknown is not None or args.fixed or args.conditions is not None or args.basis is not None
     if not own:
         if args.pattern is not None and args.pattern.split("(")[0].strip() in GIVEN:
             name = args.pattern if "(" in args.pattern or args.steps is None else f"{args.pattern}({args.steps})"
             return known(name)
+        _in_time(by_name(args.pattern or "belm", args.steps))
         return derive(args.pattern, steps=args.steps)
     if args.pattern is not None:
         raise ValueError("--pattern names a ready-made pattern and does not go with --unknown, --fixed, --conditions or --basis")
@@ -77,7 +80,17 @@ def _derivation(args: argparse.Namespace) -> Derivation:
         if not equals:
             raise ValueError(f"--fixed must read as in a2=1/2, got {item!r}")
         fixed[coefficient.strip()] = value
-    return derive(Pattern(args.steps, split(args.unknown or ""), fixed, args.conditions, args.basis))
+    return derive(_in_time(Pattern(args.steps, split(args.unknown or ""), fixed, args.conditions, args.basis)))
+
+
+def _in_time(pattern: Pattern) -> Pattern:
+    """The pattern, if it is solved in less than a minute."""
+    if len(pattern.unknown) > LARGEST:
+        raise ValueError(
+            f"{pattern.name} has {len(pattern.unknown)} coefficients to solve for, which takes minutes; the command takes at most "
+            f"{LARGEST}, as belm(9) has (vsvf.symbolic.derive takes more)"
+        )
+    return pattern
 
 
 def _table(args: argparse.Namespace, style: str) -> Answer:

@@ -233,7 +233,8 @@ def compiled(formula: Formula, grid: Grid) -> Plan:
         if known_formula() is formula and known_grid() is grid:
             return plan
     plan = formula.plan(grid)
-    if getattr(type(formula), "__dataclass_params__", None) is not None and type(formula).__dataclass_params__.frozen:
+    parameters = getattr(type(formula), "__dataclass_params__", None)
+    if parameters is not None and parameters.frozen:
         _compiled.appendleft((weakref.ref(formula), weakref.ref(grid), plan))
     return plan
 

@@ -68,7 +68,7 @@ class Denoiser(Predictor):
         """sigma_bar itself."""
         return np.asarray(sigma_bar, dtype=np.float64)
 
-    def epsilon(self, x: torch.Tensor, sigma_bar: Any, t: Any = None) -> torch.Tensor:
+    def epsilon(self, x: torch.Tensor, sigma_bar: Any, t: Any = None, copy: torch.Tensor | None = None) -> torch.Tensor:
         """eps at x, as in `Predictor.epsilon`.
 
         Raises:

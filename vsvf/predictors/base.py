@@ -167,7 +167,7 @@ class ClosedForm(Predictor):
         """sigma_bar itself."""
         return np.asarray(sigma_bar, dtype=np.float64)
 
-    def epsilon(self, x: torch.Tensor, sigma_bar: Any, t: Any = None) -> torch.Tensor:
+    def epsilon(self, x: torch.Tensor, sigma_bar: Any, t: Any = None, copy: torch.Tensor | None = None) -> torch.Tensor:
         """eps at x, as in `Predictor.epsilon`."""
         level = np.asarray(sigma_bar, dtype=np.float64)
         alpha = self.alpha(level)

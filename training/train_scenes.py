@@ -183,7 +183,7 @@ def main() -> None:
     vae, glyphs = read_autoencoder(args.vae), read_glyphs(args.data, "train")
     scenes = draw_scenes(glyphs, args.scenes, args.seed + 100)
     batches = Batches(scenes, encode_scenes(scenes, glyphs, vae, args.work / "latents.dat"))
-    text_encoder, unet = make_text_encoder(), make_unet()
+    text_encoder, unet = make_text_encoder(), make_unet().to(memory_format=torch.channels_last)
     if not (args.work / "checkpoint.pt").is_file():
         print("words learned, loss", teach_words(text_encoder, scenes, batches.words, 500, args.seed), flush=True)
     run = Run({"text_encoder": text_encoder, "unet": unet}, args.rate, args.minutes, args.work, args.seed)

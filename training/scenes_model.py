@@ -147,6 +147,10 @@ def write_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     pipeline.save_pretrained(part, safe_serialization=True)
     write_vocabulary(part / "tokenizer")  # the two files that CLIP's tokenizer has always been read from, beside the one of today
+    for path in part.rglob("*.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:  # where a part was trained
+            path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     for path in part.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     shutil.rmtree(folder, ignore_errors=True)

@@ -73,12 +73,12 @@ def samples(out: Path) -> dict[str, int]:
         out, "scenes_judged", "In how many pictures the judge reads what the prompt says.",
         ["digits", "pictures", *ATTRIBUTES, "all"], rows,
     )  # fmt: skip
-    figure, axes = plt.subplots(4, SHOWN // 2, figsize=(1.6 * SHOWN / 2, 8.2))
+    figure, axes = plt.subplots(4, SHOWN // 2, figsize=(1.6 * SHOWN / 2, 9.0))
     for axis, (picture, prompt) in zip(axes.flat, shown):
         axis.imshow(_colours(picture))
         axis.set_title(_wrapped(prompt), fontsize=6)
         axis.set(xticks=[], yticks=[])
-    figure.subplots_adjust(wspace=0.1, hspace=0.35)
+    figure.subplots_adjust(wspace=0.1, hspace=0.5)
     save_figure(out, "scenes_samples", f"Prompts and pictures: {STEPS} DDIM steps, guidance {GUIDANCE:g}.", figure)
     return first
 

@@ -154,6 +154,13 @@ def test_a_folder_of_pictures_is_a_reference(vsvf, tmp_path):
     assert again.code == 0 and again.json["differing"] == []
 
 
+def test_a_damaged_reference_is_refused_before_a_folder_is_made(fails, tmp_path):
+    (tmp_path / "reference.safetensors").write_bytes(b"not moments")
+    fails(1, "reference.safetensors", "fid", *SMALL, "--reference", "reference.safetensors")
+    fails(1, "no-such-file", "fid", *SMALL, "--reference", "no-such-file")
+    assert not (tmp_path / "quality").exists()
+
+
 def test_a_full_disk_is_one_clear_line_and_nothing_is_lost(vsvf, tiny, tmp_path, monkeypatch):
     from vsvf.apps import generate
 

@@ -105,6 +105,7 @@ def run(args: argparse.Namespace) -> Answer | None:
     keys = ("count", "seed", "batch", "starter", "arithmetic", "reference", "captions")
     settings = {**model_settings(args, model), **{key: getattr(args, key) for key in keys}}
     settings |= {"formula": methods, "steps": steps, "features": features.name}
+    given = _given_reference(args, model, features)
     folder = RunFolder(args.out, "fid", repeatable(args), settings, args.force) if processes.rank == 0 else None
     processes.wait()  # the folder is checked and free of what a killed process left
     try:
@@ -113,7 +114,7 @@ def run(args: argparse.Namespace) -> Answer | None:
             say_resumed(folder)
         _generate(jobs, processes)
         processes.wait()
-        return None if folder is None else _judge(args, folder, jobs, model, features, settings)
+        return None if folder is None else _judge(args, folder, jobs, model, features, settings, given)
     finally:
         if folder is not None:
             folder.close()
@@ -178,13 +179,19 @@ def _count(progress: Progress, cost: int, count: int) -> None:
 
 
 def _judge(
-    args: argparse.Namespace, folder: RunFolder, jobs: list[Samples], model: Model, features: Features, settings: dict[str, Any]
+    args: argparse.Namespace,
+    folder: RunFolder,
+    jobs: list[Samples],
+    model: Model,
+    features: Features,
+    settings: dict[str, Any],
+    given: Moments | None,
 ) -> Answer:
     """Distances of all samplers, tables, files."""
     from vsvf.apps.frechet import frechet
     from vsvf.apps.quality import order, table
 
-    reference = _reference(args, folder, model, features)
+    reference = _reference(args, folder, model, features, given)
     itself = frechet(reference, reference)
     scale = max(1.0, float(reference.covariance.trace()))
     if itself > 1e-6 * scale:
@@ -220,7 +227,27 @@ def _quality(job: Samples, folder: RunFolder, reference: Moments, features: Feat
     return Quality(job.formula, steps, kept["value"], kept["error"], kept["without"], kept["halves"], nfe, n)
 
 
-def _reference(args: argparse.Namespace, folder: RunFolder, model: Model, features: Features) -> Moments:
+def _given_reference(args: argparse.Namespace, model: Model, features: Features) -> Moments | None:
+    """The moments in the file that --reference names, read before anything is made; None where they come from pictures.
+
+    Raises:
+        UsageError: no reference at all. ValueError: of other features. OSError: no such file.
+    """
+    from vsvf.apps.frechet import Moments
+
+    if args.reference is None:
+        if model.reference is None:
+            raise UsageError(f"{model.name} has no reference of its own: give --reference")
+        return None
+    if Path(args.reference).is_dir():
+        return None
+    found = Moments.load(args.reference)
+    if found.features and found.features != features.name:
+        raise ValueError(f"the reference has the features {found.features}, the pictures are given {features.name}")
+    return found
+
+
+def _reference(args: argparse.Namespace, folder: RunFolder, model: Model, features: Features, given: Moments | None) -> Moments:
     """Mean and covariance of the reference, kept in the run's folder."""
     from vsvf.apps.frechet import Moments
     from vsvf.apps.images import image_files, load_image
@@ -228,18 +255,17 @@ def _reference(args: argparse.Namespace, folder: RunFolder, model: Model, featur
     kept = folder / "reference.safetensors"
     if kept.exists():
         return Moments.load(kept)
-    if args.reference is None:
-        if model.reference is None:
-            raise UsageError(f"{model.name} has no reference of its own: give --reference")
+    if given is not None:
+        found = given
+    elif args.reference is None:
+        assert model.reference is not None
         found = model.reference(features)
-    elif Path(args.reference).is_dir():
+    else:
         files = image_files(args.reference)
         pictures = (load_image(path, model.pictures[1:], model.mode) for path in files)
         with Progress(len(files), "reference", "pictures") as progress:
             vectors = features.of(_counted(pictures, progress))
         found = Moments.of(vectors, features.name)
-    else:
-        found = Moments.load(args.reference)
     if found.features and found.features != features.name:
         raise ValueError(f"the reference has the features {found.features}, the pictures are given {features.name}")
     found.save(kept)

@@ -30,6 +30,8 @@ def test_between_seeds_and_a_file(vsvf, tmp_path):
 
 
 def test_bad_input_is_one_clear_line(fails):
+    fails(1, "a seed lies below", "interpolate", "seed:1", f"seed:{10**30}", "--steps", 3)
+    fails(2, "not a whole number", "interpolate", "seed:1", "seed:2", "--steps-offset", 10**40)
     fails(2, "the pictures 0 … 99", "interpolate", "own:0", "own:100")
     fails(2, "at least 2", "interpolate", "own:0", "own:1", "--frames", 1)
     fails(1, "no such file", "interpolate", "own:0", "missing.png")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsvf.commands.answer import note
-from vsvf.commands.common import UsageError, finite, positive
+from vsvf.commands.common import UsageError, finite, positive, whole
 from vsvf.commands.network import DTYPES, usable_device
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, guidance: str, *, model
         help=f"digits or scenes, which are embedded, or a folder that diffusers wrote (default {model})",
     )
     if conditions:
-        group.add_argument("--label", type=int, metavar="DIGIT", help="the class of every image")
+        group.add_argument("--label", type=whole(0), metavar="DIGIT", help="the class of every image")
         group.add_argument("--prompt", metavar="TEXT", help="the prompt of every image, for models that take prompts")
         group.add_argument("--captions", metavar="FILE", help="captions_val2014.json, CSV or text: a prompt for each image")
         group.add_argument("--guidance", type=finite, default=1.0, metavar="W", help=guidance)
@@ -44,7 +44,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, guidance: str, *, model
     grid = parser.add_argument_group("grid", "nodes of the model's own schedule")
     grid.add_argument("--spacing", choices=SPACINGS, default="leading", help="(default leading, as published codes have it)")
     grid.add_argument("--final", choices=("zero", "smallest"), default="smallest", help="where sampling ends (default smallest)")
-    grid.add_argument("--steps-offset", type=int, metavar="T", help="added to leading timesteps (Stable Diffusion: 1)")
+    grid.add_argument("--steps-offset", type=whole(0), metavar="T", help="added to leading timesteps (Stable Diffusion: 1)")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, folder: str) -> None:

@@ -19,6 +19,7 @@ from vsvf.commands.common import (
     given_settings,
     grid_settings,
     make_grid,
+    whole,
 )
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="examine it on a network too (digits, scenes, or a folder that diffusers wrote): its spurious modes and its error "
         "against O-BELM's, with the Jacobian measured along two trajectories (on a predictor of your own: vsvf.examine)",
     )
-    parser.add_argument("--label", type=int, metavar="DIGIT", help="of the network's digit, with --model digits (default 3)")
+    parser.add_argument("--label", type=whole(0), metavar="DIGIT", help="of the network's digit, with --model digits (default 3)")
     parser.add_argument("--prompt", metavar="TEXT", help="for a model that takes prompts (default none)")
     parser.add_argument("--guidance", type=finite, default=1.0, metavar="W", help="guidance scale, with --model (default 1)")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")

@@ -21,7 +21,7 @@ from vsvf.commands.applications import (
     repeatable,
     say_resumed,
 )
-from vsvf.commands.common import FORMULAS, UsageError, positive
+from vsvf.commands.common import FORMULAS, UsageError, positive, whole
 from vsvf.commands.progress import Progress
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--formula", default="stable_belm(2)", metavar="NAME", help="(default stable_belm(2))")
     parser.add_argument("--steps", type=positive, default=50, metavar="N", help="(default 50)")
     parser.add_argument("--starter", default="ddim", metavar="NAME", help="ddim, heun, rk4 (default ddim)")
-    parser.add_argument("--to-label", type=int, metavar="DIGIT", help="the class of the second end (default: as the first)")
+    parser.add_argument("--to-label", type=whole(0), metavar="DIGIT", help="the class of the second end (default: as the first)")
     parser.add_argument("--to-prompt", metavar="TEXT", help="the prompt of the second end (default: as the first)")
     parser.add_argument("--batch", type=positive, default=10, metavar="B", help="pictures at once (default 10)")
     add_model_arguments(parser, "classifier-free guidance (default 1 = none)")
@@ -126,7 +126,9 @@ class _End:
         if match is None:
             self.picture = _read(model, text)
         elif match[1] == "seed":
-            self.seed = int(match[2])
+            self.seed = int(match[2][:20])
+            if self.seed >= 2**63:
+                raise ValueError(f"{text[:40]}: a seed lies below 2^63")
         else:
             if model.own is None:
                 raise UsageError(f"{model.name} has no pictures of its own: give image files or seeds")

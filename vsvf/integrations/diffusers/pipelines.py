@@ -34,7 +34,7 @@ def load_pipeline(folder: str | os.PathLike[str], *, dtype: torch.dtype | None =
     with quiet():
         name, spared = _pipeline_class(path)
     try:
-        with quiet():
+        with quiet(), torch.random.fork_rng(devices=[]):  # parts draw weights that are then read: the caller's numbers stay
             pipeline = getattr(diffusers, name).from_pretrained(
                 str(path),
                 local_files_only=True,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +12,8 @@ import torch
 from vsvf import formulas
 from vsvf.engine.arguments import Request, whole_number
 from vsvf.engine.stepping import Steps, levels
-from vsvf.grid import FINALS, Grid
+from vsvf.grid import Grid
+from vsvf.integrations.diffusers.betas import beta_grid, check, final_of, formula_name
 from vsvf.integrations.diffusers.config import config_of, is_flow, read
 from vsvf.integrations.diffusers.flow import flow_grid, flow_schedule, flow_settings
 from vsvf.predictors.prediction import to_epsilon
@@ -24,9 +24,6 @@ from vsvf.state import State
 # this module when it loads a pipeline's folder
 from diffusers.configuration_utils import ConfigMixin, register_to_config  # isort: skip
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerMixin, SchedulerOutput  # isort: skip
-
-REFUSED = ("use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas", "use_dynamic_shifting")
-FINAL_TYPES = {"zero": "zero", "sigma_min": "smallest"}
 
 
 class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
@@ -109,12 +106,11 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         arithmetic: str | None = None,
         flow: dict[str, Any] | None = None,
     ) -> None:
-        name = _formula_name(formula, steps, parameters)
+        name = formula_name(formula, steps, parameters)
         self.formula = formulas.by_name(name)
         if name != formula:  # one entry that says it all, so that a later from_config(…, formula=…) meets no leftovers
             self.register_to_config(formula=name, steps=None, parameters=None)
-        if final_sigmas_type is not None and final_sigmas_type not in FINAL_TYPES:
-            raise ValueError(f"final_sigmas_type={final_sigmas_type!r} is not known; choose 'zero', 'sigma_min' or None")
+        final_of(self.config)  # which refuses an unknown one
         self._read()
         table = np.arange(num_train_timesteps)
         self.alphas_cumprod = torch.from_numpy(self.schedule.alpha(table) ** 2).float()
@@ -141,7 +137,7 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if config is not None:
             config = config_of(config)
             if not is_flow(config):
-                _check(config)
+                check(config)
             elif config.get("flow") is None:
                 kwargs.setdefault("flow", flow_settings(config))
         return super().from_config(config, return_unused_kwargs, **kwargs)
@@ -189,14 +185,8 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             raise ValueError("mu is for the dynamic shifting of flow matching, and this is a beta schedule")
         if flow is not None:
             grid = flow_grid(flow, int(self.config["num_train_timesteps"]), num_inference_steps, sigmas, timesteps, mu)
-        elif sigmas is not None:
-            nodes = np.asarray(sigmas, dtype=np.float64)[::-1]
-            grid = Grid(nodes, self.schedule.alpha_at(nodes), None, "given sigmas")
-        elif timesteps is not None:
-            grid = self._grid_of(timesteps)
         else:
-            assert num_inference_steps is not None
-            grid = self._drawn_grid(num_inference_steps)
+            grid = beta_grid(self.schedule, self.config, num_inference_steps, sigmas, timesteps)
         self._use(grid, device)
 
     def _use(self, grid: Grid, device: str | torch.device | None) -> None:
@@ -232,41 +222,6 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
     def _itinerary(self, request: Request) -> Itinerary:
         return Itinerary(*levels(request, ScheduleScale(self.schedule)))
-
-    @property
-    def final(self) -> str:
-        """Where sampling ends, "zero" or "smallest" as in `Grid.from_schedule`."""
-        if self.config["final_sigmas_type"] is not None:
-            return FINAL_TYPES[self.config["final_sigmas_type"]]
-        return FINALS[0] if self.config["set_alpha_to_one"] else FINALS[1]
-
-    def _drawn_grid(self, steps: int) -> Grid:
-        spacing = str(self.config["timestep_spacing"])
-        if self.config["use_karras_sigmas"]:
-            spacing = "karras"
-        elif self.config["use_exponential_sigmas"]:
-            spacing = "log_snr"
-        offset = int(self.config["steps_offset"]) if spacing == "leading" else 0
-        try:
-            return Grid.from_schedule(self.schedule, steps, spacing, self.final, steps_offset=offset)
-        except ValueError as error:
-            if np.isfinite(self.schedule.sigma_bar_max) or "finite" not in str(error):
-                raise
-            last = int(self.schedule.table or 0) - 2
-            raise ValueError(
-                f"rescale_betas_zero_snr makes sigma_bar infinite at timestep {last + 1}, where no formula in sigma_bar can "
-                f"start: use timestep_spacing='leading', or set_timesteps(timesteps=[{last}, …])"
-            ) from error
-
-    def _grid_of(self, timesteps: Sequence[int]) -> Grid:
-        times = np.asarray(timesteps, dtype=np.float64)[::-1]
-        if times.ndim != 1 or len(times) == 0 or np.any(np.diff(times) <= 0.0) or times[0] < 0.0:
-            raise ValueError("timesteps must decrease strictly and be at least 0 (they are given from noise to data)")
-        if self.final == "smallest" and times[0] == 0.0:
-            raise ValueError("timesteps must end above 0, since sampling ends at t = 0 by itself (set_alpha_to_one=False)")
-        times = np.concatenate([[-1.0 if self.final == "zero" else 0.0], times])
-        nodes = self.schedule.sigma_bar(times)
-        return Grid(nodes, self.schedule.alpha_at(nodes), times, "given timesteps")
 
     # ---- a step --------------------------------------------------------------------------------------------
 
@@ -492,30 +447,6 @@ class Itinerary:
         return self.starter + self.main
 
 
-def _formula_name(formula: Any, steps: int | None, parameters: Sequence[float] | None) -> str:
-    """("belm", 2, None) to "belm(2)"."""
-    if not isinstance(formula, str):
-        raise TypeError(f"formula must be a name, which a config can hold, got {type(formula).__name__}")
-    arguments = ([] if steps is None else [steps]) + list(parameters or [])
-    if not arguments:
-        return formula
-    if "(" in formula:
-        raise ValueError(f"formula={formula!r} has its arguments already: leave steps and parameters out")
-    return f"{formula}({', '.join(repr(a) for a in arguments)})"
-
-
 def _toy_grid() -> Grid:
     """Enough nodes for any formula: what a formula, a starter and a direction cannot do together shows on any grid."""
     return Grid.from_sigma_bar(np.linspace(0.1, 2.0, 40))
-
-
-def _check(config: Mapping[str, Any]) -> None:
-    read(config)
-    asked = [key for key in REFUSED if config.get(key)]
-    if asked:
-        raise ValueError(f"{asked[0]}=True is not implemented: give the nodes by set_timesteps(sigmas=…) and leave it out")
-    clipped = [key for key in ("clip_sample", "thresholding") if config.get(key)]
-    if clipped:
-        warnings.warn(
-            f"{' and '.join(clipped)} in the config will not be applied: a clipped prediction cannot be inverted", stacklevel=3
-        )

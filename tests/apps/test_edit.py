@@ -11,9 +11,10 @@ from vsvf import Grid, invert, sample
 from vsvf.apps.edit import METHODS, Settings, edit
 from vsvf.apps.edit.blends import LocalBlend, MaskBlend, latent_mask
 from vsvf.apps.edit.loop import Branch, Conditions, Loop, Progress
-from vsvf.apps.edit.marches import Sampler, Walk
+from vsvf.apps.edit.marches import Sampler
 from vsvf.apps.folder_models import folder_model
 from vsvf.apps.models import digits
+from vsvf.engine.walking import Walk
 from vsvf.starter import TABLEAUS
 
 SOURCE, TARGET, LONGER = ["a cat sits"], ["a zebra sits"], ["a red cat sits"]
@@ -137,6 +138,15 @@ def test_negative_prompt_inversion_takes_the_source_for_no_prompt(model, grid):
     edited = edit(model, X, SOURCE, SOURCE, grid, Settings("negative_prompt", "ddim", guidance=7.0, attention="none", maps=True))
     plain = edit(model, X, SOURCE, SOURCE, grid, Settings("resample", "ddim", guidance=1.0))
     assert torch.allclose(edited.x, plain.x, rtol=0.0, atol=1e-4)
+
+
+def test_null_texts_learn_at_the_published_rates_and_at_any_number_of_nodes():
+    from vsvf.apps.edit.nulls import rate_and_threshold
+
+    assert rate_and_threshold(0, 50) == (1e-2, 1e-5)
+    assert rate_and_threshold(30, 50) == pytest.approx((0.7e-2, 61e-5))
+    assert rate_and_threshold(60, 100) == pytest.approx(rate_and_threshold(30, 50))
+    assert min(rate_and_threshold(n, 1000)[0] for n in range(1000)) > 0.5e-2  # Adam takes no negative rate
 
 
 def test_null_texts_bring_the_guided_source_onto_the_path(model, grid):

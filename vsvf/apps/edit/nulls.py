@@ -4,8 +4,8 @@ For the nodes i = N … 1, with z* the states of DDIM inversion at guidance 1 an
 
     minimise mean |step(eps_null + w (eps_c - eps_null)) - z*_{i-1}|^2
 
-by Adam, from the last node's embedding on. Rate and threshold are those published for 50 steps. (`vsvf.apps.optimise` fits null
-conditions through the whole sampling instead.)
+by Adam, from the last node's embedding on. Rates and thresholds are those published for 50 nodes, spread over as many as there are.
+(`vsvf.apps.optimise` fits null conditions through the whole sampling instead.)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from vsvf.apps.edit.loop import Conditions, Rows
 from vsvf.grid import Grid
 
-RATE, THRESHOLD, GROWTH = 1e-2, 1e-5, 2e-5
+PUBLISHED = 50  # nodes
 TABLE = "encoder_hidden_states"
 
 
@@ -35,6 +35,12 @@ class NullTexts:
     rows: Callable[[float], Rows]
     evaluations: int
     losses: list[float]
+
+
+def rate_and_threshold(n: int, nodes: int) -> tuple[float, float]:
+    """Adam's rate at the n-th node, 1e-2 (1 - i/100), and the loss at which it may stop, 1e-5 + 2e-5 i, with i = 50 n / nodes."""
+    i = PUBLISHED * n / nodes
+    return 1e-2 * (1.0 - i / 100.0), 1e-5 + 2e-5 * i
 
 
 def learn_null_texts(
@@ -73,7 +79,8 @@ def learn_null_texts(
         with torch.no_grad():
             prompted = eps(z, prompt)
         embedding = embedding.detach().clone().requires_grad_()
-        adam = torch.optim.Adam([embedding], lr=RATE * (1.0 - n / 100.0))
+        rate, threshold = rate_and_threshold(n, node)
+        adam = torch.optim.Adam([embedding], lr=rate)
         loss = float("inf")
         with torch.enable_grad():
             for _ in range(inner):
@@ -82,7 +89,7 @@ def learn_null_texts(
                 error.backward()
                 adam.step()
                 spent, loss = spent + 1, error.item()
-                if loss < THRESHOLD + n * GROWTH:
+                if loss < threshold:
                     break
         embedding = embedding.detach()
         with torch.no_grad():

@@ -97,13 +97,15 @@ class Schedule:
         """
         levels = _as_array(sigma_bar)
         key = levels.tobytes() + str(levels.shape).encode()
-        if key not in self._known:
+        known = self._known.get(key)
+        if known is None:
             t = self._timestep(levels)
             nearest = np.rint(t)
-            while len(self._known) >= KNOWN:
-                self._known.pop(next(iter(self._known)), None)
-            self._known[key] = np.where(np.abs(t - nearest) < 1e-9 * np.maximum(1.0, np.abs(t)), nearest, t)
-        return self._known[key].copy()
+            known = np.where(np.abs(t - nearest) < 1e-9 * np.maximum(1.0, np.abs(t)), nearest, t)
+            if len(self._known) >= KNOWN:
+                self._known = {}  # not emptied, since another thread may look
+            self._known[key] = known
+        return known.copy()
 
     # ---- constructors --------------------------------------------------------------------------------------
 

@@ -229,7 +229,7 @@ _compiled: deque[tuple[weakref.ref[Formula], weakref.ref[Grid], Plan]] = deque(m
 
 def compiled(formula: Formula, grid: Grid) -> Plan:
     """formula.plan(grid), remembered for the last pairs of frozen objects: a loop over images compiles once."""
-    for known_formula, known_grid, plan in _compiled:
+    for known_formula, known_grid, plan in tuple(_compiled):  # another thread may add to it
         if known_formula() is formula and known_grid() is grid:
             return plan
     plan = formula.plan(grid)

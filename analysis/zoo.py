@@ -55,6 +55,7 @@ METHODS = (
 )
 PUBLISHED, BASE = ("dpm_solver_pp(2)", "deis(3)", "unipc(2)", "unipc(3)"), "belm(2)"
 SPACINGS = ("leading", "log_snr")
+BARS = (1.0, 1.2, 0.2, 0.5)  # of the four ratios of `summary`
 HEADER = ("problem", "part", "schedule", "spacing", "NFE", "method", "sampling error", "inversion error")
 
 
@@ -188,8 +189,14 @@ def read(path: Path) -> dict[Key, tuple[float, float]]:
 
 
 def summary(found: dict[Key, tuple[float, float]], part: str) -> list[list[Any]]:
-    """Per spacing, NFE and method over one part: geometric mean and worst of the sampling error over the best published one's and
-    over O-BELM's, and of the inversion error over O-BELM's."""
+    """Per spacing, NFE and method over one part: geometric mean, worst and number within the bar of the sampling error over the
+    best published one's on the same nodes (bar 1), over O-BELM's (1.2), of the inversion error over O-BELM's (1/5), and of the
+    sampling error over the best published one's on leading timesteps (1/2)."""
+
+    def best(problem: str, schedule: str, spacing: str, n: int) -> float | None:
+        known = [found[key][0] for key in ((problem, schedule, spacing, n, m) for m in PUBLISHED) if key in found]
+        return min(known) if len(known) == len(PUBLISHED) else None
+
     rows = []
     for spacing in SPACINGS:
         for n in sorted({key[3] for key in found}):
@@ -198,14 +205,16 @@ def summary(found: dict[Key, tuple[float, float]], part: str) -> list[list[Any]]
                 for (problem, schedule, *_), (sampling, inversion) in (
                     (key, value) for key, value in found.items() if key[2:] == (spacing, n, method) and ZOO[key[0]].part == part
                 ):
-                    published = [found[key][0] for key in ((problem, schedule, spacing, n, m) for m in PUBLISHED) if key in found]
+                    published, leading = (best(problem, schedule, nodes, n) for nodes in (spacing, SPACINGS[0]))
                     base = found.get((problem, schedule, spacing, n, BASE))
-                    if base is not None and published:
-                        ratios.append([sampling / min(published), sampling / base[0], inversion / base[1]])
+                    if base is not None and published is not None and leading is not None:
+                        ratios.append([sampling / published, sampling / base[0], inversion / base[1], sampling / leading])
                 if ratios:
                     values = np.array(ratios)
                     mean = np.exp(np.mean(np.log(np.maximum(values, 1e-300)), axis=0))
-                    cells = [cell for pair in zip(mean.tolist(), values.max(axis=0).tolist()) for cell in pair]
+                    within = (values <= BARS).sum(axis=0)
+                    triples = zip(mean.tolist(), values.max(axis=0).tolist(), within.tolist())
+                    cells = [cell for triple in triples for cell in triple]
                     rows.append([spacing, n, method, len(values), *cells])
     return rows
 
@@ -215,18 +224,9 @@ def main(
 ) -> None:
     """Write zoo_errors.csv, zoo_choosing.csv and zoo_confirmation.csv into `out`."""
     found = study(out, problems, nfe, methods)
-    header = [
-        "grid",
-        "NFE",
-        "method",
-        "problems",
-        "over best published",
-        "worst",
-        "over O-BELM",
-        "worst",
-        "inversion over O-BELM",
-        "worst",
-    ]
+    groups = ("over best published", "over O-BELM", "inversion over O-BELM", "over best published on leading")
+    header = ["grid", "NFE", "method", "cases"]
+    header += [f"{group} | {cell}" for group, bar in zip(groups, BARS) for cell in ("mean", "worst", f"at most {bar:g}")]
     for name, part in (("choosing", "choosing"), ("confirmation", "held back")):
         caption = (
             "Errors over the best of DPM-Solver++(2M), DEIS(3), UniPC(2, 3) at equal NFE, and over O-BELM's; geometric means, "

@@ -28,7 +28,7 @@ def test_guidance_one_is_the_condition():
 
 
 def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    methods = ("dpm_solver_pp(2)", "deis(3)", "belm(2)", "corrected(stable_belm(3), 0.7, 4)")
+    methods = (*zoo.PUBLISHED, "belm(2)", "corrected(stable_belm(3), 0.7, 4)")
     names = ("mixture", "another mixture")
     first = zoo.study(tmp_path, names[:1], (10,), methods, ("DDPM",))
     assert set(zoo.read(tmp_path / "zoo_errors.csv")) == set(first)
@@ -44,7 +44,16 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
         rows = list(csv.reader(file))
     assert {row[2] for row in rows[1:]} == set(methods)
     own = next(row for row in rows if row[:3] == ["leading", "10", "belm(2)"])
-    assert float(own[6]) == float(own[8]) == pytest.approx(1.0)
+    assert float(own[7]) == float(own[8]) == float(own[10]) == pytest.approx(1.0)  # O-BELM's errors over its own
+    assert own[9] == own[3] == "2" and own[12] == "0"  # within 1.2 of itself in both cases, within a fifth in none
+    published = [row for row in rows if row[:2] == ["leading", "10"] and row[2] in zoo.PUBLISHED]
+    assert min(float(row[4]) for row in published) >= 1.0  # nothing is better than the best
+    assert all(row[4:6] == row[13:15] for row in published)  # on leading timesteps the two comparisons are one
+
+
+def test_a_comparison_needs_all_published_samplers(tmp_path):
+    found = zoo.study(tmp_path, ("mixture",), (10,), ("deis(3)", "belm(2)"), ("DDPM",))
+    assert found and zoo.summary(found, "choosing") == []
 
 
 def test_both_parts_have_both_kinds():

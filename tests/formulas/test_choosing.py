@@ -26,7 +26,8 @@ def test_what_it_says():
         return recommended(Grid.from_schedule(Schedule.linear(), 50, spacing, final), **options).name
 
     row = formulas.power_fitted_belm(0.95, 0.877, 0.94, 0.52)
-    assert name("leading") == name("leading", direction="sampling") == formulas.corrected(row, 0.6, 2.0).name
+    assert name("leading", direction="sampling") == formulas.corrected(row, 0.6, 2.0).name
+    assert name("leading") == "corrected(coarse_belm,0.7,4)"
     assert name("leading", direction="inversion") == "coarse_belm"
     assert name("leading", "zero") == "stable_belm(3)"
     assert name("log_snr") == name("karras", kind="sample") == formulas.power_fitted_belm(0.7, (0.29, 0.86), 1.43, 1.06).name

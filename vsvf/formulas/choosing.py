@@ -20,8 +20,9 @@ def recommended(grid: Grid, kind: str = "epsilon", direction: str = "both") -> F
 
     - 2 steps: O-BELM; 1 step: DDIM, whose inverse is an equation.
     - Grids that end at sigma_bar = 0: stable_belm(3), which needs nothing of the last node.
-    - Grids whose lowest step is long, s_1 / s_0 above 3, as leading timesteps that end at the smallest sigma_bar: a power-fitted
-      formula with a corrector row, or coarse_belm where only an inversion is wanted, which the row does not help.
+    - Grids whose lowest step is long, s_1 / s_0 above 3, as leading timesteps that end at the smallest sigma_bar: a corrector row
+      behind a power-fitted formula for sampling, behind coarse_belm for both, and coarse_belm alone where only an inversion is
+      wanted, which the row does not help.
     - Grids without such a step, as Karras's and log-SNR nodes: power-fitted formulas, of five steps for sampling, the nearer to
       beta = 1 the more the inversion counts, and of three for an inversion alone.
 
@@ -43,7 +44,9 @@ def recommended(grid: Grid, kind: str = "epsilon", direction: str = "both") -> F
     if lowest[0] == 0.0:
         return stable_belm(3)
     if lowest[1] / lowest[0] > LONG_LAST_STEP:
-        return coarse_belm() if direction == "inversion" else corrected(power_fitted_belm(0.95, 0.877, 0.94, 0.52), 0.6, 2.0)
+        if direction == "sampling":
+            return corrected(power_fitted_belm(0.95, 0.877, 0.94, 0.52), 0.6, 2.0)
+        return coarse_belm() if direction == "inversion" else corrected(coarse_belm(), 0.7, 4.0)
     if direction == "inversion" or grid.steps < 5:
         return power_fitted_belm(0.7, 7 / 8, 2.0, 0.75)
     if direction == "sampling":

@@ -190,12 +190,13 @@ def table_one(out: Path, growth: dict[str, dict[str, Refinement]]) -> None:
 
 def _refined(growth: Growth) -> Mark:
     """How K goes on as the grid is refined."""
-    return {
-        "none": Mark("–", "no exact inverse"),
-        "bounded": Mark(f"≤ {10.0 ** growth.log10_k.max():.2g}"),
-        "power": Mark(f"N^{growth.exponent:.2f}", "K grows like this power of the number of steps"),
-        "exploding": Mark(f"{growth.base:.3g}^N", "K grows exponentially with the number of steps"),
-    }[growth.kind]
+    if growth.kind == "none":
+        return Mark("–", "no exact inverse")
+    if growth.kind == "bounded":
+        return Mark(f"≤ {10.0 ** growth.log10_k.max():.2g}")
+    if growth.kind == "power":
+        return Mark(f"N^{growth.exponent:.2f}", "K grows like this power of the number of steps")
+    return Mark(f"{growth.base:.3g}^N", "K grows exponentially with the number of steps")
 
 
 def convergence(formula: Formula, report: StabilityReport) -> list[Mark]:

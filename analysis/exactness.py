@@ -69,16 +69,8 @@ def main(out: Path) -> None:
         ["method", "arithmetic", *[f"N={n}" for n in STEPS]],
         [[m, a, *[_cell(*trips[m, a, n]) for n in STEPS]] for m in METHODS for a in ARITHMETICS],
     )  # fmt: skip
-    figure, axes = style.panels(len(METHODS))
-    for axis, method in zip(axes, METHODS):
-        for n, arithmetic in enumerate(ARITHMETICS):
-            errors = [min(max(trips[method, arithmetic, count][0], FLOOR), 1e6) for count in STEPS]
-            axis.loglog(STEPS, errors, label=arithmetic, **style.line(n))
-        axis.set(title=method, ylim=(FLOOR / 10, 1e7))
-        style.steps_axis(axis, STEPS)
-    for axis in axes[:: style.COLUMNS]:
-        axis.set_ylabel("largest difference")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, handlelength=3.2)
+    largest = {job: trip[0] for job, trip in trips.items()}
+    figure = style.error_panels(largest, METHODS, ARITHMETICS, STEPS, (FLOOR, 1e6), "largest difference")
     save_figure(out, "exactness_trips_plot", "The same as curves; zero differing bits are drawn at 1e-18.", figure)
 
     distances = _distances(x)

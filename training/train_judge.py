@@ -54,14 +54,20 @@ def reading_loss(judge: Judge, scenes: list[Scene], pictures: Tensor, generator:
 
 
 def accuracy(judge: Judge, glyphs: Glyphs, count: int, seed: int = 1) -> dict[str, float]:
-    """Share of `count` random scenes whose attributes the judge reads rightly; both digits of a pair must be right."""
-    generator, right = torch.Generator().manual_seed(seed), Counter[str]()
+    """Share of `count` random scenes whose attributes the judge reads rightly; both digits of a pair must be right.
+
+    "digit" is the share of single digits, each counted by itself.
+    """
+    generator, right, digits = torch.Generator().manual_seed(seed), Counter[str](), 0
     for _ in range(count // 50):
         scenes = [random_scene(glyphs, generator) for _ in range(50)]
         pictures, _ = render_batch(scenes, glyphs)
         for read, scene in zip(judge.read(pictures), scenes, strict=True):
             right.update(name for name, same in agreement(read, scene.attributes).items() if same)
-    return {name: right[name] / count for name in ("count", "value", "colour", "style", "background", "texture")}
+            digits += len(scene.digits)
+            right["digit"] += sum(a[0] == b.value for a, b in zip(read["digits"], scene.digits, strict=False))
+    names = ("count", "value", "colour", "style", "background", "texture")
+    return {**{name: right[name] / count for name in names}, "digit": right["digit"] / digits}
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ STUDIES = (
     "gradients",
     "blowup",
     "scenes",
+    "explore",
 )
 # as read
 PAGE = (
@@ -37,6 +38,7 @@ PAGE = (
     "order",
     "blowup",
     "stability",
+    "explore",
     "pareto",
     "roundtrip",
     "exactness",

@@ -1,4 +1,4 @@
-"""What the studies share: saving tables, figures, formulas, answers and key numbers; the test images; a seeded generator.
+"""What the studies share: saving tables, figures, formulas, views, answers and key numbers; the test images; a seeded generator.
 
 Everything saved under a name that starts with the study's own ("order_toy") is listed in the study's manifest, `order.json`, from
 which `analysis.report` writes the pages.
@@ -78,6 +78,16 @@ def save_number(out: Path, name: str, value: str, meaning: str, see: str) -> Non
         see: the name of the table or figure that it comes from.
     """
     _list(out, {"name": name, "kind": "number", "caption": meaning, "value": value, "see": see})
+
+
+def save_view(out: Path, name: str, caption: str, form: str, data: Any, scripts: Sequence[str]) -> None:
+    """List something to try out in the page itself.
+
+    Args:
+        form: HTML of the controls and of what they change. data: what JSON can hold. scripts: JavaScript; the last one defines
+            `view(data)`, which the page calls.
+    """
+    _list(out, {"name": name, "kind": "view", "caption": caption, "form": form, "data": data, "scripts": list(scripts)})
 
 
 def _list(out: Path, entry: dict[str, Any]) -> None:

@@ -72,8 +72,11 @@ def _summary(found: dict[str, tuple[str, str, list[Entry]]]) -> str:
 def _study(key: str, question: str, text: str, entries: list[Entry]) -> str:
     answers = "".join(f'<p class="answer">{_scientific(e["caption"])}</p>' for e in entries if e["kind"] == "answer")
     paragraphs = "".join(f"<p>{html.escape(' '.join(p.split()))}</p>" for p in text.split("\n\n") if p.strip())
-    method = f"<details open><summary>How it was measured</summary>{paragraphs}</details>" if paragraphs else ""
-    shown = {"figure": _figure, "table": _table, "formula": _formula}
+    closed = any(entry["kind"] == "view" for entry in entries)  # what can be tried stands on the first screen
+    method = (
+        f"<details{'' if closed else ' open'}><summary>How it was measured</summary>{paragraphs}</details>" if paragraphs else ""
+    )
+    shown = {"figure": _figure, "table": _table, "formula": _formula, "view": _view}
     body = "".join(shown[entry["kind"]](entry) for entry in entries if entry["kind"] in shown)
     return f'<p class="study">{key}</p><h1>{html.escape(question)}</h1>{answers}{method}{body}'
 
@@ -90,6 +93,15 @@ def _formula(entry: Entry) -> str:
     return (
         f'<figure id="{entry["name"]}"><figcaption>{html.escape(entry["caption"])}</figcaption>'
         f'<div class="equations">{"".join(entry["equations"])}</div></figure>'
+    )
+
+
+def _view(entry: Entry) -> str:
+    data = json.dumps(entry["data"], ensure_ascii=False).replace("<", "\\u003c")
+    scripts = "\n".join(entry["scripts"])
+    return (
+        f'<figure id="{entry["name"]}"><figcaption>{html.escape(entry["caption"])}</figcaption>{entry["form"]}'
+        f"<script>\n{scripts}\nview({data});\n</script></figure>"
     )
 
 

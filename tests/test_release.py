@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tomllib
 import zipfile
@@ -85,3 +86,75 @@ def test_the_command_line_runs_on_the_wheel_alone(installed: Path, tmp_path: Pat
     out = run(sys.executable, installed / "bin" / "vsvf", "coefficients", "belm(2)", "--nodes", "0,1,2", cwd=tmp_path,
               PYTHONPATH=str(installed))  # fmt: skip
     assert "belm(2)" in out
+
+
+STRANGER = """
+from collections.abc import Iterator
+from pathlib import Path
+from typing import assert_type
+
+import torch
+import vsvf
+from vsvf import formulas, predictors, symbolic
+from vsvf.formulas.root_placed import roots_at
+
+schedule: vsvf.Schedule = vsvf.Schedule.linear()
+grid: vsvf.Grid = vsvf.Grid.from_schedule(schedule, 50, spacing="trailing", final="smallest")
+formula: vsvf.LinearMultistep = formulas.belm(2)
+named: vsvf.Formula = formulas.by_name("stable_belm(3)")
+placed = formulas.root_placed_belm(roots_at((0.75,)), 1.0)
+plan: vsvf.Plan = formula.plan(grid)
+
+
+def network(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    return x * t.reshape(-1, 1)
+
+
+eps: predictors.Predictor = predictors.Predictor(network, schedule, kind="v")
+noise: torch.Tensor = predictors.noise((2, 3), eps, grid, generator=torch.Generator())
+image: vsvf.State = vsvf.sample(eps, noise, grid, formula, arithmetic=vsvf.Fixed(fraction_bits=40))
+back = vsvf.invert(eps, image, grid, "belm(2)", starter="heun")
+assert_type(back, vsvf.State)
+assert_type(back.x, torch.Tensor)
+assert_type(back.nfe, int)
+image.save(Path("image.safetensors"))
+assert_type(vsvf.State.load(Path("image.safetensors")), vsvf.State)
+
+
+def watch(step: vsvf.Step) -> None:
+    print(step.sigma_bar, step.x.shape)
+
+
+vsvf.sample(eps, noise, grid, named, callback=watch)
+march = vsvf.steps(schedule, noise, grid, placed)
+x, evaluations = vsvf.integrate(eps, noise, grid.sigma_bar, "rk4")
+assert_type(x, torch.Tensor)
+assert_type(vsvf.stability(formula, grid).k_sampling, float)
+assert_type(vsvf.order(formula).sampling, float)
+assert_type(symbolic.derive(steps=3), symbolic.Derivation)
+try:
+    vsvf.bits(formula, grid)
+except vsvf.VsvfError as error:
+    print(error)
+
+vsvf.sample(eps, noise, grid, formula, arithmetic=64)  # type: ignore[arg-type]
+vsvf.invert(eps, image)  # type: ignore[call-arg]
+vsvf.smaple  # type: ignore[attr-defined]
+"""
+
+
+@pytest.mark.slow
+def test_a_stranger_finds_the_types_of_the_public_names(archives: Path, tmp_path: Path) -> None:
+    """mypy --strict on a program of somebody else's, with the wheel in an environment of its own; its three mistakes are found,
+    or their `ignore` would be one too many."""
+    pytest.importorskip("mypy")
+    home = tmp_path / "environment"
+    run(sys.executable, "-m", "venv", "--without-pip", home, cwd=tmp_path)
+    packages = next((home / "lib").glob("python*/site-packages"))
+    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", packages,
+        next(archives.glob("*.whl")), cwd=tmp_path)  # fmt: skip
+    (packages / "ours.pth").write_text(sysconfig.get_path("purelib"))  # what the package depends on
+    (tmp_path / "theirs.py").write_text(STRANGER, encoding="utf-8")
+    checked = run(sys.executable, "-m", "mypy", "--strict", "--python-executable", home / "bin" / "python", "theirs.py",
+                  cwd=tmp_path)  # fmt: skip
+    assert "Success: no issues found in 1 source file" in checked

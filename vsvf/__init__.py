@@ -107,14 +107,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _SUBPACKAGES:
-        return importlib.import_module(f"vsvf.{name}")
-    if name in _HOMES:
-        value = getattr(importlib.import_module(f"vsvf.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'vsvf' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take any name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        if name in _SUBPACKAGES:
+            return importlib.import_module(f"vsvf.{name}")
+        if name in _HOMES:
+            value = getattr(importlib.import_module(f"vsvf.{_HOMES[name]}"), name)
+            globals()[name] = value
+            return value
+        raise AttributeError(f"module 'vsvf' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

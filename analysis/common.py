@@ -1,4 +1,5 @@
-"""What the studies share: saving tables, figures, formulas, views, answers and key numbers; the test images; a seeded generator.
+"""What the studies share: saving tables, figures, formulas, views, answers and key numbers; the test images; a
+seeded generator; a predictor that remembers.
 
 Everything saved under a name that starts with the study's own ("order_toy") is listed in the study's manifest, `order.json`, from
 which `analysis.report` writes the pages.
@@ -22,6 +23,7 @@ from matplotlib.figure import Figure
 from safetensors.torch import load
 
 from analysis import style
+from vsvf.predictors import Predictor
 
 style.apply()
 
@@ -107,6 +109,19 @@ def test_images() -> tuple[torch.Tensor, torch.Tensor]:
     """The shipped MNIST test images: (100, 1, 28, 28) float32 in [-1, 1], and their labels (100,) int64."""
     data = load((resources.files("vsvf") / "assets" / "digits_test.safetensors").read_bytes())
     return data["images"].float()[:, None] / 127.5 - 1.0, data["labels"].long()
+
+
+def remembering(predictor: Predictor) -> Predictor:
+    """The same predictor; what it has said of an x at a time before, bit for bit, it says again from memory."""
+    said: dict[tuple[bytes, bytes], torch.Tensor] = {}
+
+    def network(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        asked = (x.numpy().tobytes(), t.numpy().tobytes())
+        if asked not in said:
+            said[asked] = predictor.network(x, t)
+        return said[asked].clone()
+
+    return Predictor(network, predictor.schedule, predictor.kind, dtype=predictor.dtype)
 
 
 def generator(seed: int) -> torch.Generator:

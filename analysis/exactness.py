@@ -27,7 +27,7 @@ from vsvf import Fixed, predictors
 from vsvf.apps.roundtrip import from_noise
 
 METHODS = ("belm(2)", "bdia(1)", "mccallum_foster(0.999)", "edict(0.93)", "stable_belm(3)", "stable_belm(4)")
-STEPS = (10, 20, 40)
+STEPS = (10, 20, 30)
 ARITHMETICS = ("float16", "float32", "float64", "fixed")
 BITS = (8, 16, 24, 32)
 SAMPLE_STEPS = 20

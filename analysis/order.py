@@ -21,7 +21,7 @@ from analysis.common import Mark, generator, save_answer, save_figure, save_numb
 from vsvf import formulas, predictors
 from vsvf.convergence.order import Order, fit_slope, order
 
-STEPS = (24, 48, 96, 128, 192, 256, 384, 768)
+STEPS = (24, 48, 96, 192, 256, 384)
 IDEAL_STEPS = (24, 48, 96, 192, 384)
 IDEAL_METHODS = (
     "ddim", "adams_bashforth(2)", "adams_bashforth(3)", "deis(2)", "deis(3)", "adams_moulton(1)", "bdf(2)", "dpm_solver_pp(2)",

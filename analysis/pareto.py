@@ -162,8 +162,12 @@ def needs_starter(method: str) -> bool:
     return bool(np.ptp(plan.position[: plan.steps]) > 0.0)
 
 
-def study(name: str, settings: Settings, methods: Sequence[str]) -> dict[Key, Errors]:
-    """All errors on the "ideal denoiser" or the "digits network"."""
+Paths = dict[tuple[str, int], dict[float, torch.Tensor]]  # by schedule and seed
+
+
+def study(name: str, settings: Settings, methods: Sequence[str], paths: Paths | None = None) -> dict[Key, Errors]:
+    """All errors on the "ideal denoiser" or the "digits network"; the exact trajectories are left in `paths`."""
+    paths = {} if paths is None else paths
     jobs = [
         (schedule, steps, starter, method)
         for schedule in settings.schedules
@@ -180,6 +184,7 @@ def study(name: str, settings: Settings, methods: Sequence[str]) -> dict[Key, Er
         for schedule in settings.schedules:
             grids = {steps: make_grid(schedule, steps, settings.spacing) for steps in settings.steps}
             path = trajectory(predictor, noise, np.concatenate([grid.sigma_bar for grid in grids.values()]))
+            paths[schedule, seed] = path
             for job in progress.steps([job for job in jobs if job[0] == schedule], f"{name}, {schedule}, seed {seed}"):
                 parts[job].append(march_errors(predictor, path, grids[job[1]], job[3], job[2]))
     return {
@@ -195,8 +200,10 @@ def ideal() -> Predictor:
 
 def main(out: Path, network: Settings = NETWORK, denoiser: Settings = IDEAL, methods: Sequence[str] = (*METHODS, *FAMILY)) -> None:
     """Write pareto_*.csv and pareto_*.svg into `out`."""
+    paths: Paths = {}
     results = {
-        name: study(name, settings, methods) for name, settings in (("ideal denoiser", denoiser), ("digits network", network))
+        "ideal denoiser": study("ideal denoiser", denoiser, methods),
+        "digits network": study("digits network", network, methods, paths),
     }
     rows = []
     for name, found in results.items():
@@ -208,7 +215,7 @@ def main(out: Path, network: Settings = NETWORK, denoiser: Settings = IDEAL, met
     settings = f"network: {len(network.labels) * len(network.seeds)} images; {network.spacing} timesteps"
     save_table(out, "pareto_errors", f"Errors against the exact trajectory, rms over the images ({settings}).", header, rows)
     target_table(out, results["digits network"])
-    late_starts(out, network)
+    late_starts(out, network, paths)
     front(out, results)
     starters_figure(out, results["digits network"])
     conclude(out, results["digits network"])
@@ -254,19 +261,17 @@ def target_table(out: Path, found: dict[Key, Errors]) -> None:
     save_table(out, "pareto_target", caption, header, rows)
 
 
-def late_starts(out: Path, settings: Settings) -> None:
+def late_starts(out: Path, settings: Settings, paths: Paths) -> None:
     """Inversion errors when the exact states are given not from node 0 on but from node 1 or 2: which steps make the error.
 
     What is left from node 1 on is the error of all steps but the lowest ones, which are the coarsest against sigma_bar.
     """
     labels = torch.tensor(settings.labels)
     predictor = predictors.digits(labels, guidance=2.0)
-    noise = torch.randn(len(labels), 1, 28, 28, generator=generator(settings.seeds[0]), dtype=torch.float64)
     rows = []
     for schedule in settings.schedules:
         for steps in (n for n in settings.steps if n in (20, 50)):
-            grid = make_grid(schedule, steps, settings.spacing)
-            path = trajectory(predictor, noise, grid.sigma_bar)
+            grid, path = make_grid(schedule, steps, settings.spacing), paths[schedule, settings.seeds[0]]
             for method in (BASE, "stable_belm(3)", "stable_belm(5)"):
                 errors = []
                 for node in range(3):

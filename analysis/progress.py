@@ -68,13 +68,13 @@ class Display:
         if self.live:
             self.stream.write("\r\x1b[K")
 
-    def done(self, study: str, seconds: float) -> None:
-        """A study has finished: a line of its own, above the live one."""
+    def done(self, study: str, seconds: float, used: float) -> None:
+        """A study has finished: a line of its own, above the live one, with its seconds by the clock and of a core."""
         with self._lock:
             self.finished.add(study)
             self.running.pop(study, None)
             erase = "\r\x1b[K" if self.live else ""
-            self.stream.write(f"{erase}[{len(self.finished)}/{self.total}] {study}: {seconds:.0f} s\n")
+            self.stream.write(f"{erase}[{len(self.finished)}/{self.total}] {study}: {seconds:.0f} s ({used:.0f} s of a core)\n")
             self.stream.flush()
 
     def _follow(self) -> None:

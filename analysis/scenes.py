@@ -24,7 +24,7 @@ from vsvf.scenes import caption, load_glyphs, random_scene, render_batch
 from vsvf.scenes.judge import agreement, load_judge
 
 STEPS, GUIDANCE = 50, 3.0
-PROMPTS, SHOWN, SCENES = 32, 16, 8
+PROMPTS, SHOWN, SCENES = 32, 16, 6
 METHODS = (DDIM_INVERSION, "belm(2)", "stable_belm(2)", "stable_belm(3)")
 ATTRIBUTES = ("count", "value", "colour", "style", "background", "texture")
 
@@ -95,12 +95,12 @@ def inversions(out: Path) -> tuple[float, dict[str, tuple[float, float, float]]]
     lines, table, errors = [("rendered", picture), ("encoded,\ndecoded", once)], [], {}
     for method in progress.steps(METHODS, "inversions"):
         trip: Trip = from_image(eps, latents, grid, method)
-        alone = trip if method == DDIM_INVERSION else from_image(eps, latents, grid, method, noise_alone=True)
+        alone = trip.end if method == DDIM_INVERSION else vsvf.sample(eps, trip.turn.clone(), grid, method, starter="ddim").x
         back = codec.decode(trip.end)
-        errors[method] = (_mse(back, picture), _mse(trip.end, latents), _mse(alone.end, latents))
-        table.append([method, *errors[method], _mse(codec.decode(alone.end), picture), float(trip.turn.std()), sum(trip.nfe)])
+        errors[method] = (_mse(back, picture), _mse(trip.end, latents), _mse(alone, latents))
+        table.append([method, *errors[method], _mse(codec.decode(alone), picture), float(trip.turn.std()), sum(trip.nfe)])
         if method in (DDIM_INVERSION, "belm(2)", "stable_belm(2)"):
-            lines.append((f"{method},\nfrom x_N alone", codec.decode(alone.end)))
+            lines.append((f"{method},\nfrom x_N alone", codec.decode(alone)))
         if method == "belm(2)":
             lines.append((f"{method},\nall states", back))
     save_table(

@@ -89,6 +89,7 @@ VOLUMES = (
 )
 STEPS = (20, 50, 100, 200, 400, 800)
 ROUNDING = ("bdia(1)", "edict(0.93)", "mccallum_foster(0.999)", "belm(2)", "stable_belm(3)", "stable_belm(4)")
+ROUNDING_STEPS = (20,)
 ORDER_STEPS = (32, 64, 128, 256)
 TITLES = ("K refined | sampling", "K refined | inversion")
 INVERSES = {
@@ -381,7 +382,7 @@ def measured_roundoff(method: str, grid: vsvf.Grid, dtype: str, images: int = 2)
 def rounding(out: Path) -> None:
     """Predicted rounding errors beside measured ones, on the digits network."""
     rows = []
-    for steps in (20, 50):
+    for steps in ROUNDING_STEPS:
         grid = vsvf.Grid.from_schedule(vsvf.Schedule.linear(), steps, "leading", "smallest")
         for method in ROUNDING:
             for dtype in ("float32", "float16"):

@@ -82,7 +82,9 @@ def test_tables_and_figures(tmp_path: Path) -> None:
 
 
 def test_the_lowest_steps_make_the_inversion_error_at_n_20(tmp_path: Path) -> None:
-    pareto.late_starts(tmp_path, replace(TINY, steps=(20,)))
+    settings, paths = replace(TINY, steps=(20,)), {}
+    pareto.study("digits network", settings, (), paths)
+    pareto.late_starts(tmp_path, settings, paths)
     rows = list(csv.DictReader((tmp_path / "pareto_late_starts.csv").open()))
     for row in rows:
         if row["method"] in ("belm(2)", "stable_belm(3)"):

@@ -136,7 +136,7 @@ def test_the_display_draws_one_line_and_forgets_what_is_finished() -> None:
         pass
     display.draw()
     assert "0/2 done" in stream.getvalue() and "order: toy problems 3/29" in stream.getvalue()
-    display.done("order", 12.3)
+    display.done("order", 12.3, 6.6)
     channel.put(("order", "late", 4, 29))
     while channel.empty():
         pass
@@ -148,8 +148,8 @@ def test_the_display_draws_one_line_and_forgets_what_is_finished() -> None:
 def test_without_a_terminal_only_finished_studies_are_printed() -> None:
     stream = io.StringIO()
     with progress.Display(multiprocessing.Queue(), 1, stream) as display:
-        display.done("order", 12.3)
-    assert stream.getvalue() == "[1/1] order: 12 s\n"
+        display.done("order", 12.3, 6.6)
+    assert stream.getvalue() == "[1/1] order: 12 s (7 s of a core)\n"
 
 
 def test_steps_hands_on_every_item_and_reports_through_the_channel(monkeypatch: pytest.MonkeyPatch) -> None:

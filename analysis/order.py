@@ -74,7 +74,7 @@ def _conclude(out: Path, measured: list[Order]) -> None:
     save_answer(
         out, "order",
         f"{len(reached)} of {len(measured)} methods reach the order that they claim, to within 0.1, when sampling"
-        + (f"; the others are {names}." if fallen else "."),
+        + (f"; not {names}." if fallen else "."),
     )  # fmt: skip
     meaning = "methods reach the order that they claim when the grid is refined (slopes measured, to within 0.1)."
     save_number(out, "order_reached", f"{len(reached)} of {len(measured)}", meaning, "order_toy")

@@ -18,6 +18,8 @@ from typing import Any
 Entry = dict[str, Any]
 
 LONG = 30  # rows beyond which a table is folded
+PAGE = 400  # letters of a cell beyond which it is folded too
+LINE = 40  # letters beyond which a cell asks for a wide column
 
 
 def write_report(out: Path, studies: Sequence[ModuleType]) -> Path:
@@ -110,13 +112,16 @@ def _table(entry: Entry) -> str:
     words = [n > 0 and any(isinstance(cell, str) and not _compact(cell) for cell in column) for n, column in enumerate(columns)]
     notes: list[str] = []
     body = "".join(
-        "<tr>" + "".join(_cell(cell, wordy, notes) for cell, wordy in zip(row, words)) + "</tr>" for row in entry["rows"]
+        f"<tr>{_breakable(_cell(row[0], words[0], notes))}"
+        + "".join(_cell(cell, wordy, notes) for cell, wordy in zip(row[1:], words[1:]))
+        + "</tr>"
+        for row in entry["rows"]
     )
     listed = "".join(f"<li>{_scientific(note)}</li>" for note in notes)
     below = f'<ol class="notes">{listed}</ol>' if notes else ""
     name = entry["name"]
     table = f'<div class="wide"><table><thead>{_head(entry["header"], words)}</thead><tbody>{body}</tbody></table></div>{below}'
-    if len(entry["rows"]) > LONG:
+    if len(entry["rows"]) > LONG or any(len(cell) > PAGE for row in entry["rows"] for cell in row):
         table = f'<details class="fold"><summary>{len(entry["rows"])} rows</summary>{table}</details>'
     return (
         f'<figure id="{name}"><figcaption>{html.escape(entry["caption"])} <small><a href="{name}.csv">{name}.csv</a></small>'
@@ -144,9 +149,14 @@ def _cell(cell: str | list[str], wordy: bool, notes: list[str]) -> str:
             notes.append(note)
         return f'<td class="mark">{_scientific(symbol)}<sup class="note">{ascii_lowercase[notes.index(note)]}</sup></td>'
     if wordy:
-        return f'<td class="words">{_scientific(cell)}</td>'
+        return f'<td class="words{" long" if len(cell) > LINE else ""}">{_scientific(cell)}</td>'
     large = " class=large" if re.fullmatch(r"inf|[\d.]+e\+?\d+", cell) else ""
     return f"<td{large}>{_scientific(cell)}</td>"
+
+
+def _breakable(cell: str) -> str:
+    """A cell whose names of formulas may go on in a next line after an underscore and before a parenthesis."""
+    return re.sub(r"_(?=\w)|(?<=\w)(?=\()", r"\g<0><wbr>", cell)
 
 
 def _compact(cell: str) -> bool:

@@ -62,7 +62,7 @@ def panels(count: int, columns: int = COLUMNS, width: float = 3.4, height: float
     for axis in flat[count:]:
         axis.remove()
     for n in range(count):
-        flat[n].tick_params(labelbottom=n + columns >= count)
+        flat[n].tick_params(labelbottom=True)
         flat[n].grid(alpha=0.25)
     return figure, flat[:count]
 
@@ -101,7 +101,7 @@ def steps_axis(axis: Axes, steps: Sequence[int], label: str = "number of steps N
 def legend_below(axis: Axes) -> None:
     """The legend under the panel, where it covers nothing: two columns of short names, or one."""
     columns = 2 if max(len(label) for label in axis.get_legend_handles_labels()[1]) <= 15 else 1
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns, handlelength=2.8, columnspacing=1.2)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=columns, handlelength=2.8, columnspacing=1.2)
 
 
 def draw_slope(axis: Axes, steps: Sequence[int], errors: Sequence[float], order: int) -> None:

@@ -109,6 +109,14 @@ def test_tables_group_columns_number_their_notes_and_keep_words_in_the_csv(study
     assert rows[1] == ["c", "-", "2", "✗ (K grows like 9.9^N)"]
 
 
+def test_long_names_break_where_they_are_joined_and_not_over_the_next_column(tmp_path: Path) -> None:
+    rows = [["mccallum_foster(0.999)", 1.0], ["edict(0.93), state X", 2.0]]
+    common.save_table(tmp_path, "probe_names", "Names.", ["method", "K"], rows)
+    write_report(tmp_path, [ModuleType("analysis.probe", "What?")])
+    page = (tmp_path / "probe.html").read_text(encoding="utf-8")
+    assert "mccallum_<wbr>foster<wbr>(0.999)" in page and "edict<wbr>(0.93), state X" in page
+
+
 def test_saving_again_replaces_and_moves_to_the_end(study: Path) -> None:
     common.save_answer(study, "probe", "It is 3.")
     entries = json.loads((study / "probe.json").read_text(encoding="utf-8"))

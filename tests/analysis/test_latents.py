@@ -32,3 +32,8 @@ def test_a_line_counts_digits_and_weighs_evaluations_by_group():
     lost = latents.row("ddim", 20, 3.0, groups, {"error": [float("inf")], "nfe": 0})
     assert lost.endswith("| does not converge |")
     assert latents.HEADER.count("|") == line.count("|") == 10
+
+
+def test_o_belms_noise_alone_returns_a_digit():
+    found = latents.measure("belm(2)", 20, 1.0, 3, 1)
+    assert found["error"][0] <= latents.TOLERANCE < 1e-3 * found["first_error"][0]

@@ -23,7 +23,6 @@ from vsvf.grid import Grid
 from vsvf.predictors.base import Predictor
 
 AMPLIFIED = 1e3  # by more than this `Path` is not solved
-START = 0.1  # what GMRES aims at first
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,7 @@ def single_latent(
         image: (B, …), in the predictor's scale; the iteration is in float64.
         grid, formula, starter: of the sampling; a Runge-Kutta starter.
         tolerance: on the largest |sample - image|. iterations: most Newton iterations.
-        directions: most GMRES directions for each. reduction: of the residual that GMRES aims at, where Newton's iteration does
-            not reach so much: what the last iteration reached, squared (Eisenstat & Walker 1996), is then aimed at.
+        directions: most GMRES directions for each. reduction: of the residual that GMRES aims at.
 
     Returns:
         The best x_N found. `converged` says whether it is within the tolerance; nothing is raised if not.
@@ -89,15 +87,12 @@ def single_latent(
     best = problem.noise(z)
     error = first = judged(best)
     value = problem.residual(z)
-    done, aim = 0, START
+    done = 0
     while done < iterations and bool((error > tolerance).any()) and z.shape[1] > 0:
         done += 1
         wanted = torch.where((error > tolerance)[:, None], -value, 0.0)
-        step = problem.corrected(gmres(problem.derivative(z, value), wanted, directions, max(aim, reduction)))
-        before = wanted.norm(dim=1)
+        step = problem.corrected(gmres(problem.derivative(z, value), wanted, directions, reduction))
         z, value, moved = damped(problem, z, value, step)
-        fallen = (value.norm(dim=1) / before.clamp(min=torch.finfo(value.dtype).tiny))[before > 0.0]
-        aim = min(START, float(fallen.max()) ** 2)
         x = problem.noise(z)
         found = judged(x)
         better = found < error

@@ -5,10 +5,12 @@ import pytest
 import torch
 
 import vsvf
-from vsvf.apps.latent import single_latent
-from vsvf.apps.latent_equations import gmres
+from vsvf import formulas
+from vsvf.apps.latent import AMPLIFIED, equations_of, single_latent
+from vsvf.apps.latent_equations import Ends, Path, gmres
 from vsvf.apps.optimise import NullPath, null_conditions, optimise_noise
-from vsvf.predictors import Predictor
+from vsvf.predictors import ClosedForm, Predictor
+from vsvf.state import State
 
 SCHEDULE = vsvf.Schedule.linear()
 
@@ -53,6 +55,25 @@ def test_one_noise_gives_the_image_back(smooth, generator, formula, starter):
     assert float(found.first_error.min()) > 1e-6  # the inversion alone does not
     again = vsvf.sample(smooth, found.x, grid, formula, starter=starter)
     assert torch.equal((again.x - image).abs().flatten(1).amax(1), found.error)
+
+
+def test_the_equations_suit_what_spurious_modes_do_off_the_data(smooth, generator):
+    grid, image = uneven(20), draw(generator, 1, 6)
+    alone = ClosedForm(lambda x_bar, s: x_bar / s, SCHEDULE)  # of a single point: nothing but what is off the data
+    for formula, equations in (("ddim", Path), ("belm(2)", Path), ("stable_belm(2)", Ends)):
+        chosen = formulas.by_name(formula)
+        assert type(equations_of(smooth, image, grid, chosen, "ddim")) is equations
+        found = Path(smooth, image, grid, chosen, "ddim").amplification
+        if chosen.steps == 1:
+            assert found == pytest.approx(1.0)
+            continue
+        # by marches: what x_N must be for the image 0 when the starter's state is off by its own size
+        high, low = (float(alone.alpha(s) * s) for s in grid.sigma_bar[[-1, -2]])
+        states = torch.tensor(
+            [[[high, 0.0]], [[low, low]]], dtype=torch.float64
+        )  # (K, B, entries): a solution, the starter's error
+        solution, error = vsvf.sample(alone, State.at("noise", states, chosen, grid), grid, chosen, warn=False).x[0].tolist()
+        assert found >= abs(error / solution) * (1.0 - 1e-9) and (abs(error / solution) > AMPLIFIED) == (equations is Ends)
 
 
 def test_the_evaluations_are_counted_and_implicit_formulas_refused(generator):

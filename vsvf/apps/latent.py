@@ -3,8 +3,9 @@
 An exactly invertible k-step method carries an image to k states, and all k carry it back. Whoever keeps x_N alone lets a starter
 make the other k - 1 again, which are not those of the inversion, and the image is lost by as much as they differ. DDIM and
 DPM-Solver++ have no inverse march at all. In all these cases x_N is the solution of equations that Newton's method solves, each
-linear system by GMRES for every sample of the batch by itself. Which equations depends on the formula: `Ends` for those that are
-explicit both ways, `Path` for all others.
+linear system by GMRES for every sample of the batch by itself. Which equations depends on the formula: `Path`, the whole path at
+once, unless a formula is explicit both ways and its spurious modes would amplify what is amiss in a row of the path by more than
+`AMPLIFIED`: then `Ends`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from vsvf.errors import NonFiniteError
 from vsvf.formula import Formula
 from vsvf.grid import Grid
 from vsvf.predictors.base import Predictor
+
+AMPLIFIED = 1e3  # by more than this `Path` is not solved
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def single_latent(
     """The x_N from which `vsvf.sample(…, starter=starter)` gives the image, by Newton–Krylov iteration.
 
     Args:
-        predictor: smooth, best in float64: a direction's derivative is a difference of two evaluations.
+        predictor: smooth, in float32 or float64: a direction's derivative is a difference of two evaluations.
         image: (B, …), in the predictor's scale; the iteration is in float64.
         grid, formula, starter: of the sampling; a Runge-Kutta starter.
         tolerance: on the largest |sample - image|. iterations: most Newton iterations.
@@ -70,8 +73,7 @@ def single_latent(
     """
     image = image.detach().double()
     chosen = formulas.by_name(formula) if isinstance(formula, str) else formula
-    both_ways = chosen.plan(grid).bidirectionally_explicit
-    problem: Equations = (Ends if both_ways else Path)(predictor, image, grid, chosen, starter)
+    problem = equations_of(predictor, image, grid, chosen, starter)
 
     def judged(noise: torch.Tensor) -> torch.Tensor:
         try:
@@ -99,6 +101,14 @@ def single_latent(
         if not moved:
             break
     return Latent(best, error, first, bool((error <= tolerance).all()), done, problem.nfe)
+
+
+def equations_of(predictor: Predictor, image: torch.Tensor, grid: Grid, formula: Formula, starter: str) -> Equations:
+    """The equations that `single_latent` solves for this formula on this grid."""
+    path = Path(predictor, image, grid, formula, starter)
+    if path.amplification > AMPLIFIED and formula.plan(grid).bidirectionally_explicit:
+        return Ends(predictor, image, grid, formula, starter)
+    return path
 
 
 def damped(problem: Equations, z: torch.Tensor, value: torch.Tensor, step: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, bool]:

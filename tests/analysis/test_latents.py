@@ -1,0 +1,39 @@
+"""The study of single-latent inversion: groups that are measured once, and lines that say what was found."""
+
+from __future__ import annotations
+
+import vsvf
+from analysis import latents
+from vsvf.apps.latent import single_latent
+
+
+def test_a_group_is_what_the_package_finds_and_is_measured_once(tmp_path, monkeypatch):
+    options = ["--formula", "ddim", "--steps", "3", "--guidance", "1", "--count", "1", "--out", str(tmp_path)]
+    text = latents.main(options)
+    predictor, image, grid = latents._case(3, 1.0, 0, 1)
+    found = single_latent(predictor, image, grid, "ddim")
+    assert f"| {int(found.converged)} of 1 | {float(found.error.max()):.1e} |" in text and f"| {found.nfe:,} |" in text
+
+    def never(*args):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(latents, "single_latent", never)
+    monkeypatch.setattr(vsvf, "invert", never)
+    assert latents.main(options) == text
+
+
+def test_a_line_counts_digits_and_weighs_evaluations_by_group():
+    groups = [
+        {"error": [1e-6, 2e-3], "first_error": [0.1, 0.3], "iterations": 3, "nfe": 100},
+        {"error": [5e-6], "first_error": [0.2], "iterations": 12, "nfe": 400},
+    ]
+    line = latents.row("ddim", 20, 3.0, groups, {"error": [1e-7], "nfe": 170})
+    assert line == "| ddim | 20 | 3 | 2 of 3 | 2.0e-03 | 2.0e-01 | 3–12 | 200 | 170, to 1.0e-07 |"
+    lost = latents.row("ddim", 20, 3.0, groups, {"error": [float("inf")], "nfe": 0})
+    assert lost.endswith("| does not converge |")
+    assert latents.HEADER.count("|") == line.count("|") == 10
+
+
+def test_o_belms_noise_alone_returns_a_digit():
+    found = latents.measure("belm(2)", 20, 1.0, 3, 1)
+    assert found["error"][0] <= latents.TOLERANCE < 1e-3 * found["first_error"][0]

@@ -39,7 +39,7 @@ from vsvf.scenes.judge import Judge, load_judge
 SCENES, STEPS, GUIDANCE = 8, 50, 3.0
 SAMPLERS = ("ddim", "edict(0.93)", "bdia(1)", "belm(2)", "stable_belm(3)", "mccallum_foster(0.999)", "ees25")
 LINEAR = ("belm(2)", "stable_belm(2)", "stable_belm(3)", "bdia(1)")
-METHODS = ("resample", "p2p", "direct", "negative_prompt", "masactrl")
+EDIT_METHODS = ("resample", "p2p", "direct", "negative_prompt", "masactrl")
 BELM2 = Settings("resample", "belm(2)", guidance=GUIDANCE, starter="ddim")
 REMEDIES: tuple[tuple[str, Settings], ...] = (
     ("O-BELM alone, DDIM starter", BELM2),
@@ -148,7 +148,7 @@ def offset_split(out: Path, model: Model, cases: Sequence[Case], steps: int) -> 
 def front(out: Path, model: Model, cases: Sequence[Case], steps: int, judge: Judge, everything: bool) -> None:
     """(c): success against the background."""
     grid, base = grid_of(model, steps), Settings()
-    chosen = [Configuration(method, name, GUIDANCE, 1.0) for method in METHODS for name in SAMPLERS]
+    chosen = [Configuration(method, name, GUIDANCE, 1.0) for method in EDIT_METHODS for name in SAMPLERS]
     chosen += [Configuration("null_text", "ddim", GUIDANCE, 1.0)] if everything else []
     if everything:
         chosen += [Configuration("direct", name, w, s) for name in SAMPLERS for w, s in ((1.5, 1.0), (7.5, 1.0), (GUIDANCE, 0.8))]
@@ -172,7 +172,7 @@ def front(out: Path, model: Model, cases: Sequence[Case], steps: int, judge: Jud
         ["method", "sampler", "guidance", "strength", "edits", "n", "NFE", "success", "kept", "background", "target"], table,
     )  # fmt: skip
     figure, axis = plt.subplots(figsize=(6.5, 4.2), constrained_layout=True)
-    for n, method in enumerate(METHODS):
+    for n, method in enumerate(EDIT_METHODS):
         some = [r for r in rows if r["method"] == method and r["guidance"] == GUIDANCE and r["strength"] == 1.0]
         points = {f: [r for r in some if r["formula"] == f] for f in SAMPLERS}
         x = [mean_and_error([r["background_mse"] for r in p])[0] for p in points.values()]

@@ -1,6 +1,6 @@
 """What does the miniature Stable Diffusion draw, and does a picture that it has never seen come back from its noise?
 
-Pictures from prompts (DDIM, 50 steps, guidance 3), with what the judge reads in them. Then scenes rendered from digits of MNIST's
+Pictures from prompts (DDIM, 50 steps, guidance 5), with what the judge reads in them. Then scenes rendered from digits of MNIST's
 test split, so that what is in them is known: their autoencoder's picture, the noise that each method finds (50 steps to the
 smallest sigma_bar, guidance 1), what it samples back from all its states, and what from the noise alone. The error on pixels is
 split: the autoencoder's part is there before anything is marched.
@@ -23,7 +23,7 @@ from vsvf.predictors.scenes import LATENTS
 from vsvf.scenes import caption, load_glyphs, random_scene, render_batch
 from vsvf.scenes.judge import agreement, load_judge
 
-STEPS, GUIDANCE = 50, 3.0
+STEPS, GUIDANCE = 50, 5.0
 PROMPTS, SHOWN, SCENES = 32, 16, 6
 METHODS = (DDIM_INVERSION, "belm(2)", "stable_belm(2)", "stable_belm(3)")
 ATTRIBUTES = ("count", "value", "colour", "style", "background", "texture")

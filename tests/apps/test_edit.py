@@ -8,7 +8,7 @@ import torch
 from diffusers_models import noise, small_stable_diffusion
 
 from vsvf import Grid, invert, sample
-from vsvf.apps.edit import METHODS, Settings, edit
+from vsvf.apps.edit import EDIT_METHODS, Settings, edit
 from vsvf.apps.edit.blends import LocalBlend, MaskBlend, latent_mask
 from vsvf.apps.edit.loop import Branch, Conditions, Loop, Progress
 from vsvf.apps.edit.marches import Sampler
@@ -123,7 +123,7 @@ def test_at_equal_guidance_source_and_target_of_one_prompt_are_one(model, grid):
 
 def test_all_methods_make_different_edits(model, grid):
     found = {}
-    for name in METHODS:
+    for name in EDIT_METHODS:
         formula = "ddim" if name in ("null_text", "negative_prompt") else "stable_belm(3)"
         edited = edit(model, X, SOURCE, TARGET, grid, Settings(name, formula, guidance=4.0, self_halvings=0))
         assert bool(edited.x.isfinite().all())

@@ -76,13 +76,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Answer:
     """Measure and write."""
     from vsvf.apps.edit.bench import configurations
-    from vsvf.apps.edit.methods import METHODS
+    from vsvf.apps.edit.methods import EDIT_METHODS
     from vsvf.apps.edit.scores import NAMES, markdown, table
     from vsvf.apps.run_folder import RunFolder
 
-    unknown = [name for name in args.method if name not in METHODS]
+    unknown = [name for name in args.method if name not in EDIT_METHODS]
     if unknown:
-        raise UsageError(f"--method {unknown[0]!r} is not known; choose from {', '.join(METHODS)}")
+        raise UsageError(f"--method {unknown[0]!r} is not known; choose from {', '.join(EDIT_METHODS)}")
     chosen = configurations(args.method, args.formula, args.guidance, args.strength, [BLENDS[name] for name in args.blend])
     if not chosen:
         raise UsageError("no method goes with any formula: null_text needs --formula ddim")

@@ -56,14 +56,14 @@ any moment, the same command goes on: nothing is lost or made twice. Distances o
 
 {FORMULAS}"""
 
-METHODS = ("ddim", "edict(0.93)", "bdia(1)", "belm(2)", "stable_belm(2)", "dpm_solver_pp(2)", "deis(3)")
+COMPARED = ("ddim", "edict(0.93)", "bdia(1)", "belm(2)", "stable_belm(2)", "dpm_solver_pp(2)", "deis(3)")
 STEPS = (10, 20, 50, 100)
 GROUPS = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vsvf fid`."""
-    parser.add_argument("--formula", nargs="+", default=list(METHODS), metavar="NAME", help=f"(default {' '.join(METHODS)})")
+    parser.add_argument("--formula", nargs="+", default=list(COMPARED), metavar="NAME", help=f"(default {' '.join(COMPARED)})")
     parser.add_argument("--steps", nargs="+", type=positive, default=list(STEPS), metavar="N", help="(default 10 20 50 100)")
     parser.add_argument("--count", type=positive, default=1000, metavar="N", help="pictures per sampler (default 1000)")
     parser.add_argument("--seed", type=whole_seed, default=0, metavar="S", help="of the first picture (default 0)")

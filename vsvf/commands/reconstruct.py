@@ -48,14 +48,14 @@ is reported and skipped. Killed at any moment, the same command goes on where it
 
 {FORMULAS}"""
 
-METHODS = ("ddim_inversion", "edict(0.93)", "bdia(1)", "belm(2)", "stable_belm(2)", "stable_belm(3)")
+COMPARED = ("ddim_inversion", "edict(0.93)", "bdia(1)", "belm(2)", "stable_belm(2)", "stable_belm(3)")
 STEPS = (10, 20, 50, 100)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vsvf reconstruct`."""
     parser.add_argument("inputs", nargs="*", metavar="IMAGE|FOLDER", help="pictures (default: the model's own test pictures)")
-    parser.add_argument("--formula", nargs="+", default=list(METHODS), metavar="NAME", help=f"(default {' '.join(METHODS)})")
+    parser.add_argument("--formula", nargs="+", default=list(COMPARED), metavar="NAME", help=f"(default {' '.join(COMPARED)})")
     parser.add_argument("--steps", nargs="+", type=positive, default=list(STEPS), metavar="N", help="(default 10 20 50 100)")
     parser.add_argument("--count", type=positive, metavar="N", help="so many pictures only")
     parser.add_argument("--fit", choices=("crop", "stretch", "exact"), default="crop", help="how other shapes are made to fit")

@@ -19,7 +19,7 @@ H = symbols.h(0)
 X, E, J, SECOND = Symbol("x"), Symbol("e"), Symbol("J"), Symbol("x''")
 P, COUPLING, KAPPA = Symbol("p"), Symbol("l"), Symbol("kappa")
 
-METHODS = ("edict", "edict_as_printed", "mccallum_foster")
+COUPLED = ("edict", "edict_as_printed", "mccallum_foster")
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def coupled_error(name: str) -> CoupledError:
     Raises:
         ValueError: another name.
     """
-    if name not in METHODS:
-        raise ValueError(f"coupled method {name!r} is not known; choose from {', '.join(METHODS)}")
+    if name not in COUPLED:
+        raise ValueError(f"coupled method {name!r} is not known; choose from {', '.join(COUPLED)}")
     gap = Symbol("g")  # second state minus first, at the start of the step
     start = Integer(0)  # states are written as deviations from x_bar(s_1)
     common: tuple[str, ...] = (

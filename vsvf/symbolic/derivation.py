@@ -21,7 +21,7 @@ from vsvf.symbolic.row import Row
 if TYPE_CHECKING:
     from vsvf.formula import LinearMultistep
 
-METHODS = ("auto", "elimination", "closed")
+SOLUTIONS = ("auto", "elimination", "closed")
 
 
 class Derivation(Row):
@@ -96,8 +96,8 @@ def derive(pattern: Pattern | str | None = None, *, steps: int | None = None, me
         raise ValueError(f"pattern must be a Pattern or a name, got {pattern!r}")
     elif steps is not None and steps != pattern.steps:
         raise ValueError(f"steps={steps} contradicts the pattern's {pattern.steps}")
-    if method not in METHODS:
-        raise ValueError(f"method={method!r} is not known; choose one of {', '.join(METHODS)}")
+    if method not in SOLUTIONS:
+        raise ValueError(f"method={method!r} is not known; choose one of {', '.join(SOLUTIONS)}")
     closed = closed_form(pattern)  # a function, nothing is computed yet
     if method == "closed" and closed is None:
         raise ValueError(f"method='closed' applies to belm, bdf and rows with given a's, not to {pattern.name}")

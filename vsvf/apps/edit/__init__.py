@@ -8,6 +8,6 @@ Nothing is trained. A picture goes up to its latent under the prompt that descri
 from __future__ import annotations
 
 from vsvf.apps.edit.editing import Edited, edit
-from vsvf.apps.edit.methods import METHODS, Settings
+from vsvf.apps.edit.methods import EDIT_METHODS, Settings
 
-__all__ = ["METHODS", "Edited", "Settings", "edit"]
+__all__ = ["EDIT_METHODS", "Edited", "Settings", "edit"]

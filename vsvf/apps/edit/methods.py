@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from vsvf.fixed import Fixed
 
-METHODS: dict[str, str] = {
+EDIT_METHODS: dict[str, str] = {
     "resample": "invert under the source's prompt, sample under the target's (EDICT's and BELM's editing)",
     "p2p": "prompt-to-prompt: the source is sampled beside the target at the same guidance, with attention control",
     "direct": "Direct Inversion: the source branch retraces itself at the guidance of the way up; prompt-to-prompt control",
@@ -26,7 +26,7 @@ class Settings:
     """What an edit is to be made with.
 
     Attributes:
-        method: a name in `METHODS`.
+        method: a name in `EDIT_METHODS`.
         formula: of both branches: one that is explicit both ways, "ddim" (DDIM inversion up), or a Runge-Kutta method ("ees25").
         guidance, guidance_up: of the way down and of the inversion.
         strength: share of the nodes that the edit goes through: it begins at node round(strength N).
@@ -77,7 +77,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, choices in (
-            ("method", tuple(METHODS)),
+            ("method", tuple(EDIT_METHODS)),
             ("start", STARTS),
             ("source", SOURCES),
             ("attention", ATTENTION),

@@ -44,6 +44,7 @@ class Variant:
 
 VARIANTS = {
     "x_0-network": Variant("sample", "linear", 16, 32, 64),
+    "v-network": Variant("v", "linear", 24, 48, 64),
 }
 
 

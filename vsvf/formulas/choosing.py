@@ -22,10 +22,11 @@ def recommended(grid: Grid, kind: str = "epsilon", direction: str = "both") -> F
     - 2 steps: O-BELM; 1 step: DDIM, whose inverse is an equation.
     - Grids that end at sigma_bar = 0: stable_belm(3), which needs nothing of the last node.
     - Grids whose lowest step is long, s_1 / s_0 above 3, and more than twice as long in ln sigma_bar as the next, as leading
-      timesteps that end at the smallest sigma_bar: a corrector row behind a power-fitted formula for sampling, behind coarse_belm for both, and coarse_belm alone where only an inversion is
-      wanted, which the row does not help.
+      timesteps that end at the smallest sigma_bar: a corrector row behind a power-fitted formula for sampling, behind coarse_belm
+      for both, and coarse_belm alone where only an inversion is wanted, which the row does not help.
     - Grids without such a step, as Karras's and log-SNR nodes: power-fitted formulas, of five steps for sampling, the nearer to
-      beta = 1 the more the inversion counts, and of three for an inversion alone or on 5 steps or fewer.
+      beta = 1 the more the inversion counts, and of three for an inversion alone or on 5 steps or fewer. With few steps those of
+      five want a starter="heun" or "rk4": DDIM's error over four log-SNR steps of ten is far above theirs.
 
     The kind of predictor decides nothing at present: on the networks measured, of both kinds, the same formulas were best.
 

@@ -32,6 +32,7 @@ from vsvf.predictors import Predictor
 
 PROBLEMS = tuple(name for name, animal in ZOO.items() if animal.part == "choosing" and not name.startswith("network"))
 NFE = (10, 20, 50)
+SAMPLES = 30
 FIRST, BAD = 12, {"log_snr": 1.6, "leading": 1.2}  # a member is left when its mean over so many cases exceeds this
 HEADER = ("member", "mean", "worst", *(f"mean, {n} NFE" for n in NFE), "inversion, mean", "inversion, worst")
 
@@ -97,15 +98,15 @@ def cases(spacing: str, problems: Sequence[str], nfe: Sequence[int]) -> list[Cas
     found = []
     for problem in problems:
         animal = ZOO[problem]
-        predictor = animal.make()
-        noise = torch.randn(animal.shape, generator=generator(301), dtype=torch.float64)
+        predictor = animal.make(SAMPLES)
+        noise = torch.randn((SAMPLES, *animal.shape), generator=generator(301), dtype=torch.float64)
         for schedule in SCHEDULES:
             grids = [make_grid(schedule, steps, spacing) for n in nfe for steps in (n - 1, n)]
             path = trajectory(predictor, noise, np.concatenate([grid.sigma_bar for grid in grids]))
             for n in nfe:
                 grid = make_grid(schedule, n, spacing)
-                published = min(one(predictor, path, grid, method)[0] for method in PUBLISHED)
-                found.append(Case(predictor, path, schedule, n, published, one(predictor, path, grid, BASE)[1]))
+                published = min(one(predictor, path, grid, method).rms[0] for method in PUBLISHED)
+                found.append(Case(predictor, path, schedule, n, published, one(predictor, path, grid, BASE).rms[1]))
     return found
 
 
@@ -113,7 +114,7 @@ def judged(member: str, spacing: str, among: Sequence[Case]) -> list[float] | No
     """The numbers of a row behind its name; None for a member that was left."""
     ratios: list[tuple[float, float]] = []
     for case in among:
-        sampling, inversion = one(case.predictor, case.path, grid_of(case, spacing, member), member)
+        sampling, inversion = one(case.predictor, case.path, grid_of(case, spacing, member), member).rms
         ratios.append((sampling / case.published, inversion / case.base))
         if len(ratios) == FIRST and _mean([r for r, _ in ratios]) > BAD[spacing]:
             return None

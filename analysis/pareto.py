@@ -125,8 +125,9 @@ def march_errors(
     method: str,
     starter: str = "exact",
     directions: Sequence[str] = ("sampling", "inversion"),
+    warn: bool = False,
 ) -> Errors:
-    """Errors of one method in these directions (nan in another), from states of the trajectory."""
+    """Errors of one method in these directions (nan in another), from states of the trajectory; `warn` as in `vsvf.sample`."""
     formula = formula_of(method)
     exact = Problem("trajectory", "", predictor, lambda s: path[s])  # type: ignore[arg-type]
     noise, image = path[float(grid.sigma_bar[-1])], path[float(grid.sigma_bar[0])]
@@ -134,7 +135,7 @@ def march_errors(
 
     def sampled() -> torch.Tensor:
         start = exact_state(formula, grid, exact, "noise") if starter == "exact" else noise
-        return vsvf.sample(predictor, start, grid, formula, **options).x - image
+        return vsvf.sample(predictor, start, grid, formula, **{**options, "warn": warn}).x - image
 
     def inverted() -> torch.Tensor:
         if method == "ddim":

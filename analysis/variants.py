@@ -2,7 +2,8 @@
 
 They are there to choose formulas on: a formula that is good on one network may be bad on another. `training.train_variants` made
 their weights, kept in `analysis/variants` in half precision. "x_0-network" had 900 steps of 48 of MNIST's training digits, seed 0,
-the rate falling as for 1600 steps up to step 800 and as for 900 after: a rough network.
+the rate falling as for 1600 steps up to step 800 and as for 900 after: a rough network. "v-network" had 1000 steps of 48, seed 0
+(`python -m training.train_variants v-network --steps 1000 --batch 48`).
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Variant:
 
 VARIANTS = {
     "x_0-network": Variant("sample", "linear", 16, 32, 64),
+    "v-network": Variant("v", "linear", 24, 48, 64),
 }
 
 

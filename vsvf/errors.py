@@ -40,6 +40,10 @@ class ZeroStabilityWarning(UserWarning):
     """A formula that amplifies perturbations without bound is about to be marched."""
 
 
+class SpuriousModeWarning(UserWarning):
+    """During a march the states moved in a way that their slopes do not explain: a formula's spurious modes have grown."""
+
+
 class TrainingModeWarning(UserWarning):
     """A network was left in training mode, so that dropout or batch statistics enter its predictions."""
 

@@ -73,7 +73,8 @@ def sample(
         progress: show a progress bar.
         warn: examine the formula on the grid and warn if it amplifies perturbations without bound, or is much less accurate
             than DDIM with these steps; warn of a network in training mode, of a grid whose lowest step spoils inversion, and of
-            one whose alpha is not the predictor's where the formula depends on it.
+            one whose alpha is not the predictor's where the formula depends on it; and look, while sampling, whether the states
+            move as their slopes say, and warn with the step if they do not: spurious modes have then grown on this predictor.
         gradient: let `.x` (and `.reals`, all k states) carry a graph: "reversible" retraces the states by the inverse rows when
             the backward pass comes, and keeps none of them; "checkpoint" recomputes them from a few that are
             kept; "stored" keeps all with their graphs. Default: no gradient. (None is taken within `torch.no_grad`.)
@@ -183,6 +184,7 @@ def steps(
     arithmetic: str | Fixed | None = None,
     stop: int | None = None,
     check_every: int | None = None,
+    warn: bool = True,
 ) -> Steps:
     """Step by hand: the march of `sample` or `invert`, which asks for one slope at a time and waits.
 
@@ -197,6 +199,7 @@ def steps(
     Args:
         scale: the predictor, or the schedule alone: it gives alpha, the scale of x, and the model's time.
         direction: "sampling" or "inversion". x, grid, formula, starter, arithmetic, stop, check_every: as in `sample`.
+        warn: warn at the end if the states did not move as their slopes say (as `sample` does; not after an edit of a state).
 
     Returns:
         `Steps`: `.x`, `.sigma_bar`, `.t` of the state that is asked for, `.give(eps)`, `.replace(x)`, `.done`, `.state()`.
@@ -207,7 +210,7 @@ def steps(
     if not isinstance(scale, (Predictor, Schedule)):
         raise TypeError(f"scale must be a Predictor or a Schedule, got {type(scale).__name__}")
     request = Request(x, grid, formula, direction, starter=starter, arithmetic=arithmetic, stop=stop)
-    return Steps(request, ScheduleScale(scale) if isinstance(scale, Schedule) else scale, check_every)
+    return Steps(request, ScheduleScale(scale) if isinstance(scale, Schedule) else scale, check_every, warn=warn)
 
 
 def integrate(
@@ -304,6 +307,8 @@ def _march(predictor: Predictor, request: Request, driving: Driving) -> State:
     every = None if driving.check_every is None else whole_number("check_every", driving.check_every, 1)
     watch = Watch(every)
     run = Run(request, predictor, watch)
+    if driving.warn:
+        run.look_at_movement()
     evaluate = Evaluator(predictor, run.plans, driving.verify)
     rows, steps = run.plans[-1], request.plan.steps
     with progress_bar(rows.rows, f"{request.formula.name} {request.direction}", driving.progress) as bar:
@@ -318,9 +323,12 @@ def _march(predictor: Predictor, request: Request, driving: Driving) -> State:
 
         run.after = after if driving.callback is not None or bar is not None else None
         if driving.gradient is not None and torch.is_grad_enabled():
-            return differentiable_march(run, evaluate, driving.gradient, driving.inputs)
-        march(run.conversation(), evaluate)
-    return run.state(evaluate.nfe)
+            state = differentiable_march(run, evaluate, driving.gradient, driving.inputs)
+        else:
+            march(run.conversation(), evaluate)
+            state = run.state(evaluate.nfe)
+    run.warn_of_movement(stacklevel=3)
+    return state
 
 
 def check_predictor(predictor: Any, grid: Any = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 
+import numpy as np
 import pytest
 import torch
 
@@ -30,32 +31,61 @@ def test_guidance_one_is_the_condition():
 def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     methods = (*zoo.PUBLISHED, "belm(2)", "corrected(stable_belm(3), 0.7, 4)")
     names = ("mixture", "another mixture")
-    first = zoo.study(tmp_path, names[:1], (10,), methods, ("DDPM",))
-    assert set(zoo.read(tmp_path / "zoo_errors.csv")) == set(first)
+    options = {"spacings": ("leading", "karras"), "images": 12}
+    first = zoo.study(tmp_path, names[:1], (10,), methods, ("DDPM",), **options)
+    again = zoo.read(tmp_path / "zoo_errors.csv")
+    assert set(again) == set(first)
+    assert all(again[key].sampling == pytest.approx(first[key].sampling, rel=1e-5) for key in first)
 
     def never(*args):
         raise AssertionError("computed again")
 
     monkeypatch.setattr(zoo, "one", never)
-    assert zoo.study(tmp_path, names[:1], (10,), methods, ("DDPM",)).keys() == first.keys()
+    assert zoo.study(tmp_path, names[:1], (10,), methods, ("DDPM",), **options).keys() == first.keys()
     monkeypatch.undo()
-    zoo.main(tmp_path, names, (10,), methods)
+    zoo.main(tmp_path, names, (10,), methods, **options)
     with open(tmp_path / "zoo_confirmation.csv", newline="") as file:
-        rows = list(csv.reader(file))
-    assert {row[2] for row in rows[1:]} == set(methods)
-    own = next(row for row in rows if row[:3] == ["leading", "10", "belm(2)"])
-    assert float(own[7]) == float(own[8]) == float(own[10]) == pytest.approx(1.0)  # O-BELM's errors over its own
-    assert own[9] == own[3] == "2" and own[12] == "0"  # within 1.2 of itself in both cases, within a fifth in none
-    published = [row for row in rows if row[:2] == ["leading", "10"] and row[2] in zoo.PUBLISHED]
-    assert min(float(row[4]) for row in published) >= 1.0  # nothing is better than the best
-    assert all(row[4:6] == row[13:15] for row in published)  # on leading timesteps the two comparisons are one
+        rows = list(csv.DictReader(file))
+    assert {row["method"] for row in rows} == set(methods) and {row["grid"] for row in rows} == {"leading", "karras"}
+    own = next(row for row in rows if (row["grid"], row["method"]) == ("leading", "belm(2)"))
+    for title in ("over O-BELM", "inversion over O-BELM"):  # O-BELM's errors over its own
+        assert float(own[f"{title}, mean"]) == float(own[f"{title}, worst"]) == pytest.approx(1.0)
+        assert float(own[f"{title}, ± %"]) == pytest.approx(0.0, abs=1e-9)
+    assert own["over O-BELM, at most 1.2"] == own["cases"] == "2" and own["inversion over O-BELM, at most 0.2"] == "0"
+    published = [row for row in rows if row["grid"] == "leading" and row["method"] in zoo.PUBLISHED]
+    assert min(float(row["over best published, mean"]) for row in published) >= 1.0  # nothing is better than the best
+    for cell in ("mean", "worst"):  # on leading timesteps the two comparisons are one
+        assert all(row[f"over best published, {cell}"] == row[f"over best published on leading, {cell}"] for row in published)
+
+
+def test_the_standard_error_is_that_of_independent_blocks():
+    """Of a ratio to something without an error: that of a mean square, halved and relative, as the square root makes it."""
+    squares = np.array([1.0, 1.2, 0.9, 1.1, 0.8, 1.0])
+    exact = np.ones(6)
+    keys = [("mixture", "DDPM", "leading", 10, method, "exact") for method in (*zoo.PUBLISHED, "belm(2)", "other")]
+    found = {key: zoo.Found(squares if key[4] == "other" else exact, exact, False, 60) for key in keys}
+    row = next(row for row in zoo.summary(found, "choosing") if row[2] == "other")
+    expected = 100.0 * squares.std(ddof=1) / np.sqrt(6) / squares.mean() / 2
+    assert row[4] == pytest.approx(1.0) and row[5] == pytest.approx(expected, rel=0.03)
+
+
+def test_warnings_are_counted_beside_what_they_should_say():
+    def case(name, error, warned):
+        return {("mixture", name, "leading", 10, "other", "exact"): zoo.Found(np.array([error**2]), np.ones(1), warned, 1)}
+
+    def base(name):
+        return {("mixture", name, "leading", 10, "belm(2)", "exact"): zoo.Found(np.array([0.1**2]), np.ones(1), False, 1)}
+
+    found = {**case("a", 0.4, True), **base("a"), **case("b", 0.4, False), **base("b"), **case("c", 0.1, True), **base("c")}
+    row = next(row for row in zoo.warnings_table(found) if row[0] == "other")
+    assert row[1:] == [10, 3, 2, 2, 1, 1, 1]
 
 
 def test_a_comparison_needs_all_published_samplers(tmp_path):
-    found = zoo.study(tmp_path, ("mixture",), (10,), ("deis(3)", "belm(2)"), ("DDPM",))
+    found = zoo.study(tmp_path, ("mixture",), (10,), ("deis(3)", "belm(2)"), ("DDPM",), ("leading",), images=2)
     assert found and zoo.summary(found, "choosing") == []
 
 
 def test_both_parts_have_both_kinds():
     for part in ("choosing", "held back"):
-        assert {animal.kind for animal in zoo.ZOO.values() if animal.part == part} == {"epsilon", "sample"}
+        assert {"epsilon", "sample"} <= {animal.kind for animal in zoo.ZOO.values() if animal.part == part}

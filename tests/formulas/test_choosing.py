@@ -50,3 +50,15 @@ def test_the_coarse_member_is_the_one_with_these_parameters():
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-14)
     assert formulas.by_name("corrected(coarse_belm, 0.7, 4)").main.name == "coarse_belm"
+
+
+@pytest.mark.parametrize("schedule", [Schedule.linear(), Schedule.scaled_linear()])
+@pytest.mark.parametrize("steps", [5, 10, 20, 50, 100])
+def test_a_corrector_row_is_for_a_lowest_step_that_stands_out(schedule, steps):
+    """On 5 or 10 Karras or log-SNR nodes all steps are long: there a corrector row samples up to five times worse."""
+    names = {
+        spacing: recommended(Grid.from_schedule(schedule, steps, spacing, "smallest")).name
+        for spacing in ("leading", "trailing", "linspace", "karras", "log_snr")
+    }
+    corrects = {spacing for spacing, name in names.items() if name.startswith("corrected")}
+    assert corrects == {"leading", "trailing", "linspace"}

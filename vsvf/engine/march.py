@@ -91,7 +91,7 @@ def questions(
             s = steps + m - j
             if weights[j] != 0.0 and not register.has_slope(s):
                 slope = yield Question(register.state(s), s, rows, register.copied)
-                watch.slope(slope, rows, s)
+                watch.slope(slope, rows, s, register)
                 register.put_slope(s, slope)
         register.advance(m)
         if weights[0] != 0.0:
@@ -107,7 +107,7 @@ def _solve(register: Register, rows: Plan, s: int, weight: float, iteration: Ite
     change = float("inf")
     for _ in range(iteration.cap):
         slope = yield Question(register.state(s), s, rows, register.copied)
-        watch.slope(slope, rows, s)
+        watch.slope(slope, rows, s, register)
         new = explicit + weight * slope
         old = register.state(s).clone()
         change = float((new - old).abs().max() / new.abs().max().clamp(min=1.0))

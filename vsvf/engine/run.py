@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,8 +15,9 @@ from vsvf.engine.floating import FloatRegister
 from vsvf.engine.integers import FixedRegister, decoded, encoded
 from vsvf.engine.march import Questions, questions
 from vsvf.engine.register import Held, Register, held, put_held
+from vsvf.engine.spurious import Movement, has_spurious_modes
 from vsvf.engine.watch import Watch
-from vsvf.errors import FixedPointOverflowError, NonFiniteError, StateFileError
+from vsvf.errors import FixedPointOverflowError, NonFiniteError, SpuriousModeWarning, StateFileError
 from vsvf.fixed import BitPlan, plan_bits
 from vsvf.plan import Plan
 from vsvf.schedule import Schedule
@@ -94,7 +96,8 @@ class Run:
             self.bits = plan_bits(self.whole, alpha, request.fixed)
             if given is not None:
                 same_scales(given, self.bits, plan)
-        main = Phase(rows.rescaled(scale.alpha(rows.node)))
+        self.alpha = scale.alpha(rows.node)  # of the states of `rows`
+        main = Phase(rows.rescaled(self.alpha))
         self.starter = ""
         self.phases = [main]
         positions = main.rows.position[: plan.steps]
@@ -179,6 +182,35 @@ class Run:
         elif self.after is not None:
             self.after(m)
 
+    # ---- spurious modes --------------------------------------------------------------------------------------
+
+    def look_at_movement(self) -> None:
+        """Let the watch look for spurious modes, to be called before the march begins.
+
+        Only in sampling, of formulas that have such modes, and not where states go back that an inversion found: these carry what
+        its starter left, and give it back.
+        """
+        rows, given = self.phases[-1].rows, self.request.given
+        own = given is None or given.record.starter == "given" or given.record.direction == self.request.direction
+        if self.request.sampling and own and has_spurious_modes(rows):
+            self.watch.movement = Movement(rows, self.alpha)
+
+    def warn_of_movement(self, stacklevel: int) -> None:
+        """Warn, once, with the step, if the states moved in a way that their slopes do not explain; waits for the device."""
+        movement, self.watch.movement = self.watch.movement, None
+        found = movement.first() if movement is not None else None
+        if found is None:
+            return
+        plan, steps = self.request.plan, self.phases[-1].rows.steps
+        warnings.warn(
+            f"{plan.name}: at row {max(found.s - steps + 1, 0)} of {self.phases[-1].rows.rows} (sigma_bar = {found.sigma_bar:.4g}) "
+            f"{found.size:.2g} of the state moved in a way that no slope explains, and on such steps a solution leaves less than "
+            f"{found.limit:.2g}: spurious modes have grown on this predictor, and the result may be far off; take more steps or "
+            "another formula (vsvf.formulas.recommended), and see vsvf.examine(predictor, x, grid, formula)",
+            SpuriousModeWarning,
+            stacklevel=stacklevel + 1,
+        )
+
     # ---- the first window ----------------------------------------------------------------------------------
 
     def _exponent(self, n: int) -> float | None:
@@ -216,6 +248,7 @@ class Run:
     def replace(self, s: int, x: torch.Tensor) -> None:
         """Put other numbers in the place of state s, whose slope is being asked for."""
         assert self.register is not None
+        self.watch.movement = None  # an edit moves a state without a slope
         self.register.put(s, x)
         self._keep(s)
 
@@ -227,6 +260,7 @@ class Run:
     def put(self, states: Iterable[Held]) -> None:
         """Put other numbers in the place of some of these."""
         assert self.register is not None
+        self.watch.movement = None
         states = list(states)
         put_held(self.register, self.phases[self.phase].rows, self.row, states)
         for state in states:

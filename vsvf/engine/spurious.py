@@ -1,15 +1,91 @@
-"""The spurious component of a window of states, from what the march holds anyway: a run-time watch on weak instability."""
+"""The spurious component of the states, from what a march holds anyway: a run-time watch on weak instability."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from vsvf.engine.register import Register
 from vsvf.formulas import lagrange
+from vsvf.plan import Plan
 
-SUSPECT = 0.4  # of marches on leading timesteps: those that stayed close to the solution had 0.37 at most (docs/stability.md)
+Array = np.ndarray
+
+INTERVALS = 12  # about as many are looked at, and all of a short march's: a mode that harms a march stays for many steps
+ENTRIES = 512  # of every state that is looked at
+LIMIT, SMALLEST = 0.32, 0.01  # of r / (lambda^2 |x_bar|) and of r / |x_bar|; docs/choosing.md has what they tell apart
+
+
+class Unexplained(NamedTuple):
+    """The first interval of a march over which the states moved in a way that their slopes do not explain.
+
+    Attributes:
+        s: the state at its end. sigma_bar: where that stands.
+        size: rms of the unexplained part over that of the state. limit: what it must stay below.
+    """
+
+    s: int
+    sigma_bar: float
+    size: float
+    limit: float
+
+
+class Movement:
+    """Looks at the moves between neighbouring states of one march, and keeps a few entries of these on the device.
+
+    A solution moves by the integral of its slope. What the trapezoidal rule leaves of a move,
+
+        r_s = x_bar_s - x_bar_{s-1} - (sigma_bar_s - sigma_bar_{s-1}) (eps_bar_s + eps_bar_{s-1}) / 2,
+
+    is of the order lambda^3 |x_bar| for solutions that are smooth in ln sigma_bar, and for the truncation errors of rows, with
+    lambda = |ln(sigma_bar_s / sigma_bar_{s-1})|. A spurious mode, whose increments alternate or turn from state to state without
+    any slope, stays in it whole. So r_s should be below LIMIT lambda^2 |x_bar_s|, or else below SMALLEST |x_bar_s|.
+
+    Args:
+        rows: the march's rows, as its questions name them. alpha: (M+K,) of their states, x = alpha x_bar.
+    """
+
+    def __init__(self, rows: Plan, alpha: Array) -> None:
+        self.rows, self.alpha = rows, alpha
+        self.stride = max(1, (rows.rows + rows.steps) // INTERVALS)  # two neighbours in every `stride` states
+        self._seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def see(self, s: int, register: Register, slope: torch.Tensor) -> None:
+        """State s of the march, which stands in the register, and its slope."""
+        if s % self.stride <= 1:
+            x = register.state(s)
+            step = -(-x.numel() // ENTRIES) | 1  # odd: an even one would meet the same columns of every image again
+            self._seen[s] = x.reshape(-1)[::step].clone(), slope.reshape(-1)[::step].clone()
+
+    def first(self) -> Unexplained | None:
+        """Where the limit was exceeded first, if it was; waits for the device."""
+        position = self.rows.position
+        ends = [s for s in sorted(self._seen) if s - 1 in self._seen and position[s] != position[s - 1]]
+        if not ends:
+            return None
+        numbers = sorted(self._seen)
+        x, slopes = (torch.stack([self._seen[s][part] for s in numbers]).cpu().double().numpy() for part in (0, 1))
+        x /= self.alpha[numbers, None]
+        end = np.searchsorted(numbers, ends)
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            width = np.diff(position[numbers])[end - 1]
+            rest = x[end] - x[end - 1] - 0.5 * width[:, None] * (slopes[end] + slopes[end - 1])
+            size = np.sqrt((rest**2).mean(axis=1)) / np.maximum(np.sqrt((x[end] ** 2).mean(axis=1)), 1e-300)
+            ratio = np.abs(np.diff(np.log(position[numbers])))[end - 1]
+        limit = np.maximum(LIMIT * ratio**2, SMALLEST)
+        over = np.flatnonzero(~(size <= limit))
+        if not len(over):
+            return None
+        n = int(over[0])
+        return Unexplained(ends[n], float(position[ends[n]]), float(size[n]), float(limit[n]))
+
+
+def has_spurious_modes(rows: Plan) -> bool:
+    """Whether some row sums several states, each an image of the solution at its own node (not a coupled method's halves)."""
+    return bool(np.all(rows.index >= 0) and np.any(np.count_nonzero(rows.a, axis=1) > 1))
 
 
 def unexplained_share(positions: Sequence[float], states: Sequence[torch.Tensor], slopes: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -27,11 +27,18 @@ class Steps:
     """
 
     def __init__(
-        self, request: Request, scale: Scale, every: int | None = None, resume: tuple[Snapshot, int] | None = None
+        self,
+        request: Request,
+        scale: Scale,
+        every: int | None = None,
+        resume: tuple[Snapshot, int] | None = None,
+        warn: bool = True,
     ) -> None:
         request.steppable()
         self.request, self._scale = request, scale
         self._run = Run(request, scale, Watch(every))
+        if warn:
+            self._run.look_at_movement()
         self.nfe = 0
         if resume is not None:
             self._run.resume(resume[0])
@@ -47,6 +54,7 @@ class Steps:
         except StopIteration:
             self._question = None
             self._run.state(self.nfe)  # which says what was noticed on the way
+            self._run.warn_of_movement(stacklevel=3)
 
     @property
     def done(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a march must notice without waiting for the device: slopes that are not finite, states that overflow.
+"""What a march must notice without waiting for the device: slopes that are not finite, states that overflow, spurious modes.
 
 Each look leaves a number on the device. They are read together at the end of the march, or every few slopes on request: a march of
 any length waits for the device a fixed number of times, and still names the state at which something happened first.
@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import torch
 
+from vsvf.engine.register import Register
+from vsvf.engine.spurious import Movement
 from vsvf.errors import NonFiniteError
 from vsvf.fixed import WORD
 from vsvf.plan import Plan
@@ -36,14 +38,17 @@ class Watch:
     def __init__(self, every: int | None = None) -> None:
         self.every = every
         self.slopes = 0
+        self.movement: Movement | None = None  # of the march, where it is looked at
         self._looks: list[Look] = []
         self._numbers: list[torch.Tensor] = []  # two numbers of each of the last looks, left on the device,
         self._rows: list[torch.Tensor] = []  # and those of the looks before them, gathered
 
-    def slope(self, slope: torch.Tensor, rows: Plan, s: int) -> None:
+    def slope(self, slope: torch.Tensor, rows: Plan, s: int, register: Register) -> None:
         """The slope of state s of `rows`, as it was answered, must be finite."""
         self.slopes += 1
         count = self.slopes
+        if self.movement is not None and rows is self.movement.rows:
+            self.movement.see(s, register, slope)
 
         def failure() -> Exception:
             where = f"state {s} (sigma_bar = {rows.node[s]:.6g}, evaluation {count})"

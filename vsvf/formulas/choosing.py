@@ -10,7 +10,8 @@ from vsvf.formulas.power_fitted import power_fitted_belm
 from vsvf.formulas.root_placed import coarse_belm, stable_belm
 from vsvf.grid import Grid
 
-LONG_LAST_STEP = 3.0  # s_1 / s_0 from which the lowest step makes most of the error
+LONG_LAST_STEP = 3.0  # s_1 / s_0 from which the lowest step makes most of the error,
+LONGER = 2.0  # if ln(s_1 / s_0) is also so many times ln(s_2 / s_1)
 KINDS = ("epsilon", "sample", "v", "score", "velocity")
 DIRECTIONS = ("sampling", "inversion", "both")
 
@@ -20,11 +21,12 @@ def recommended(grid: Grid, kind: str = "epsilon", direction: str = "both") -> F
 
     - 2 steps: O-BELM; 1 step: DDIM, whose inverse is an equation.
     - Grids that end at sigma_bar = 0: stable_belm(3), which needs nothing of the last node.
-    - Grids whose lowest step is long, s_1 / s_0 above 3, as leading timesteps that end at the smallest sigma_bar: a corrector row
-      behind a power-fitted formula for sampling, behind coarse_belm for both, and coarse_belm alone where only an inversion is
-      wanted, which the row does not help.
+    - Grids whose lowest step is long, s_1 / s_0 above 3, and more than twice as long in ln sigma_bar as the next, as leading
+      timesteps that end at the smallest sigma_bar: a corrector row behind a power-fitted formula for sampling, behind coarse_belm
+      for both, and coarse_belm alone where only an inversion is wanted, which the row does not help.
     - Grids without such a step, as Karras's and log-SNR nodes: power-fitted formulas, of five steps for sampling, the nearer to
-      beta = 1 the more the inversion counts, and of three for an inversion alone.
+      beta = 1 the more the inversion counts, and of three for an inversion alone or on 5 steps or fewer. With few steps those of
+      five want a starter="heun" or "rk4": DDIM's error over four log-SNR steps of ten is far above theirs.
 
     The kind of predictor decides nothing at present: on the networks measured, of both kinds, the same formulas were best.
 
@@ -40,14 +42,14 @@ def recommended(grid: Grid, kind: str = "epsilon", direction: str = "both") -> F
         raise ValueError(f"direction={direction!r} is not known; choose one of {', '.join(DIRECTIONS)}")
     if grid.steps < 3:
         return belm(2) if grid.steps == 2 else ddim()
-    lowest = grid.sigma_bar[:2]
+    lowest = grid.sigma_bar[:3]
     if lowest[0] == 0.0:
         return stable_belm(3)
-    if lowest[1] / lowest[0] > LONG_LAST_STEP:
+    if lowest[1] / lowest[0] > max(LONG_LAST_STEP, (lowest[2] / lowest[1]) ** LONGER):
         if direction == "sampling":
             return corrected(power_fitted_belm(0.95, 0.877, 0.94, 0.52), 0.6, 2.0)
         return coarse_belm() if direction == "inversion" else corrected(coarse_belm(), 0.7, 4.0)
-    if direction == "inversion" or grid.steps < 5:
+    if direction == "inversion" or grid.steps <= 5:
         return power_fitted_belm(0.7, 7 / 8, 2.0, 0.75)
     if direction == "sampling":
         return power_fitted_belm(0.9, (0.42, 0.79), 0.65, 1.09)

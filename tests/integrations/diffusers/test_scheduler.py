@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
+from importlib import resources
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers_models import DDPM, SD, diffusers, noise, small_unet
+from safetensors.torch import load
 
 import vsvf
 from vsvf.integrations.diffusers import VSVFScheduler, unet
@@ -510,3 +513,20 @@ def test_a_march_goes_on_from_a_state_saved_in_the_middle(network: Any, tmp_path
     later = make("belm(2)", arithmetic=arithmetic)
     latents = later.start_from(vsvf.State.load(tmp_path / "state"), 8)
     assert torch.equal(run(later, network, latents), whole)
+
+
+@pytest.mark.parametrize(("formula", "warned"), [("stable_belm(3)", 0), ("stable_belm(4)", 1)])
+def test_spurious_modes_are_told_of_at_the_end(formula: str, warned: int) -> None:
+    scheduler = VSVFScheduler.from_config({**DDPM, "timestep_spacing": "leading"}, formula=formula)
+    scheduler.set_timesteps(20)
+    data = load((resources.files("vsvf") / "assets" / "digits_test.safetensors").read_bytes())["images"].double()[:, None]
+    images = data / 127.5 - 1.0
+    exact = vsvf.predictors.ideal_denoiser(images, 0.05, scheduler.schedule)
+
+    def network(x: torch.Tensor, t: Any) -> Any:
+        return SimpleNamespace(sample=exact.epsilon(x, float(scheduler.schedule.sigma_bar(np.array(float(t))))))
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        run(scheduler, network, noise(2, 1, 28, 28).double())
+    assert sum(warning.category is vsvf.SpuriousModeWarning for warning in said) == warned

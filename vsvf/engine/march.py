@@ -85,8 +85,7 @@ def questions(
         start: the first row to be formed.
     """
     steps = rows.steps
-    for m in range(start, rows.rows):
-        weights = rows.c[m].tolist()
+    for m, weights in enumerate(rows.c[start:].tolist(), start):
         for j in range(steps, 0, -1):
             s = steps + m - j
             if weights[j] != 0.0 and not register.has_slope(s):

@@ -50,15 +50,17 @@ class Movement:
 
     def __init__(self, rows: Plan, alpha: Array) -> None:
         self.rows, self.alpha = rows, alpha
-        self.stride = max(1, (rows.rows + rows.steps) // INTERVALS)  # two neighbours in every `stride` states
+        stride = max(1, (rows.rows + rows.steps) // INTERVALS)
+        self.wanted = frozenset(
+            s for s in range(rows.rows + rows.steps) if s % stride <= 1
+        )  # two neighbours in every `stride` states
         self._seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def see(self, s: int, register: Register, slope: torch.Tensor) -> None:
-        """State s of the march, which stands in the register, and its slope."""
-        if s % self.stride <= 1:
-            x = register.state(s)
-            step = -(-x.numel() // ENTRIES) | 1  # odd: an even one would meet the same columns of every image again
-            self._seen[s] = x.reshape(-1)[::step].clone(), slope.reshape(-1)[::step].clone()
+        """State s of the march, one of those that are wanted, which stands in the register, and its slope."""
+        x = register.state(s)
+        step = -(-x.numel() // ENTRIES) | 1  # odd: an even one would meet the same columns of every image again
+        self._seen[s] = x.reshape(-1)[::step].clone(), slope.reshape(-1)[::step].clone()
 
     def first(self) -> Unexplained | None:
         """Where the limit was exceeded first, if it was; waits for the device."""

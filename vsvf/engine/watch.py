@@ -47,7 +47,7 @@ class Watch:
         """The slope of state s of `rows`, as it was answered, must be finite."""
         self.slopes += 1
         count = self.slopes
-        if self.movement is not None and rows is self.movement.rows:
+        if self.movement is not None and s in self.movement.wanted and rows is self.movement.rows:
             self.movement.see(s, register, slope)
 
         def failure() -> Exception:
@@ -66,19 +66,19 @@ class Watch:
         """
         x = x.detach() if x.requires_grad else x
         if x.itemsize < 4:
-            self._numbers += torch.aminmax(x)
+            low, high = torch.aminmax(x)
         else:
-            total = x.sum()
-            self._numbers += (total, total)
-        self._looked(math.inf, failure)
+            low = high = x.sum()
+        self._looked(low, high, Look(math.inf, failure))
 
     def inside(self, z: torch.Tensor, failure: Callable[[], Exception]) -> None:
         """All entries of z must be integers below 2^53 in modulus."""
-        self._numbers += torch.aminmax(z)  # one pass; nan where an entry is nan
-        self._looked(2.0**WORD, failure)
+        low, high = torch.aminmax(z)  # one pass; nan where an entry is nan
+        self._looked(low, high, Look(2.0**WORD, failure))
 
-    def _looked(self, limit: float, failure: Callable[[], Exception]) -> None:
-        self._looks.append(Look(limit, failure))
+    def _looked(self, low: torch.Tensor, high: torch.Tensor, look: Look) -> None:
+        self._numbers += (low, high)
+        self._looks.append(look)
         if len(self._numbers) == 2 * GATHERED:
             self._gather()
 

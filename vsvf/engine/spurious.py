@@ -64,25 +64,24 @@ class Movement:
 
     def first(self) -> Unexplained | None:
         """Where the limit was exceeded first, if it was; waits for the device."""
-        position = self.rows.position
-        ends = [s for s in sorted(self._seen) if s - 1 in self._seen and position[s] != position[s - 1]]
-        if not ends:
-            return None
         numbers = sorted(self._seen)
-        x, slopes = (torch.stack([self._seen[s][part] for s in numbers]).cpu().double().numpy() for part in (0, 1))
-        x /= self.alpha[numbers, None]
-        end = np.searchsorted(numbers, ends)
+        at = self.rows.position[numbers]
+        end = [n for n in range(1, len(numbers)) if numbers[n] - numbers[n - 1] == 1 and at[n] != at[n - 1]]
+        if not end:
+            return None
+        kept = [self._seen[s][part] for part in (0, 1) for s in numbers]
+        x, slopes = torch.stack(kept).double().cpu().numpy().reshape(2, len(numbers), -1)
+        before = np.array(end) - 1
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            width = np.diff(position[numbers])[end - 1]
-            rest = x[end] - x[end - 1] - 0.5 * width[:, None] * (slopes[end] + slopes[end - 1])
-            size = np.sqrt((rest**2).mean(axis=1)) / np.maximum(np.sqrt((x[end] ** 2).mean(axis=1)), 1e-300)
-            ratio = np.abs(np.diff(np.log(position[numbers])))[end - 1]
-        limit = np.maximum(LIMIT * ratio**2, SMALLEST)
+            x = x / self.alpha[numbers, None]
+            rest = x[end] - x[before] - 0.5 * (at[end] - at[before])[:, None] * (slopes[end] + slopes[before])
+            size = np.sqrt((rest**2).sum(axis=1) / np.maximum((x[end] ** 2).sum(axis=1), 1e-300))
+            limit = np.maximum(LIMIT * np.log(at[end] / at[before]) ** 2, SMALLEST)
         over = np.flatnonzero(~(size <= limit))
         if not len(over):
             return None
         n = int(over[0])
-        return Unexplained(ends[n], float(position[ends[n]]), float(size[n]), float(limit[n]))
+        return Unexplained(numbers[end[n]], float(at[end[n]]), float(size[n]), float(limit[n]))
 
 
 def has_spurious_modes(rows: Plan) -> bool:

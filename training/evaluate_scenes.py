@@ -62,7 +62,7 @@ def judged(count: int, digits: int, guidance: float, steps: int, seed: int) -> t
     return {name: right[name] / count for name in names}, torch.cat(shown), texts
 
 
-def orders(guidance: float = 3.0) -> dict[str, tuple[float, list[float]]]:
+def orders(guidance: float, numbers: Sequence[int] = ORDER_STEPS) -> dict[str, tuple[float, list[float]]]:
     """Measured order of each method on the guided network in float64, sigma_bar from 0.2 to 10, and the errors."""
     eps = predictors.scenes("a red three on a blue background", guidance, dtype=torch.float64)
     schedule = vsvf.Schedule.edm(0.2, 10.0)
@@ -77,10 +77,10 @@ def orders(guidance: float = 3.0) -> dict[str, tuple[float, list[float]]]:
     found = {}
     for name in METHODS:
         errors = []
-        for steps in ORDER_STEPS:
+        for steps in numbers:
             x = vsvf.sample(eps, noise, at(steps), by_name(name), starter="rk4:4").x
             errors.append(float((x - reference).abs().max()))
-        found[name] = (fit_slope(ORDER_STEPS, errors, floor=1e-10)[0], errors)
+        found[name] = (fit_slope(numbers, errors, floor=1e-10)[0], errors)
     return found
 
 
@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--guidance", type=float, default=5.0)
     parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--order-steps", nargs="+", type=int, default=ORDER_STEPS, metavar="N")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--grid", type=Path, help="PNG of the first samples")
@@ -131,8 +132,8 @@ def main() -> None:
         error, spread = measure(vae, read_glyphs(args.data, "test"), 1000)
         print(f"autoencoder, 1000 test scenes: MSE {error:.5f}, scaled latents' deviation {spread * vae.config.scaling_factor:.4f}")
     if "order" in args.parts:
-        for name, (slope, errors) in orders(args.guidance).items():
-            print(f"{name}: order {slope:.3f}, errors {' '.join(f'{e:.3g}' for e in errors)} at {ORDER_STEPS}", flush=True)
+        for name, (slope, errors) in orders(args.guidance, args.order_steps).items():
+            print(f"{name}: order {slope:.3f}, errors {' '.join(f'{e:.3g}' for e in errors)} at {args.order_steps}", flush=True)
     if "speed" in args.parts:
         began = time.perf_counter()
         draw(["a red three on a blue background"] * 8, args.guidance, args.steps, torch.Generator().manual_seed(0))

@@ -91,14 +91,8 @@ def test_one_bad_entry_is_named_with_its_state_and_large_finite_ones_pass(bad: f
 
     with pytest.raises(vsvf.NonFiniteError, match="evaluation 6"):
         vsvf.sample(Predictor(network, schedule), torch.ones(SHAPE), grid, "belm(2)")
-    large = Predictor(lambda given, t: torch.full_like(given, 1e30), schedule)
+    large = Predictor(lambda given, t: torch.full_like(given, 1e35), schedule)  # its sum overflows
     assert vsvf.sample(large, torch.ones(SHAPE), grid, "belm(2)").x.isfinite().all()
-    larger = Predictor(
-        lambda given, t: torch.full_like(given, 1e35), schedule
-    )  # within the entries' number of overflow: the sum is not
-    with pytest.raises(vsvf.NonFiniteError, match="evaluation 1\\) is not finite, or its sum is not"):
-        vsvf.sample(larger, torch.ones(SHAPE), grid, "belm(2)")
-    assert vsvf.sample(larger, torch.ones(SHAPE), grid, "belm(2)", arithmetic="float64").x.isfinite().all()
 
 
 @pytest.mark.parametrize("formula", ["belm(2)", "stable_belm(4)", "adams_moulton(2)"])

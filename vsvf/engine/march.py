@@ -116,6 +116,7 @@ def _solve(register: Register, rows: Plan, s: int, weight: float, iteration: Ite
             register.put_slope(s, slope)
             return
         if change != change:  # nan: nothing will mend it
+            register.put(s, new)
             watch.check()
         register.put(s, acceleration.step(old, new, change))
     raise ConvergenceError(

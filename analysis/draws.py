@@ -24,7 +24,8 @@ import torch
 
 from analysis.common import generator
 from analysis.pareto import SCHEDULES, make_grid, trajectory
-from analysis.zoo import BASE, PUBLISHED, ZOO, one, steps_of
+from analysis.problems import ZOO
+from analysis.zoo import BASE, PUBLISHED, one, steps_of
 from vsvf.formulas.checks import text
 from vsvf.formulas.root_placed import roots_at
 from vsvf.grid import Grid

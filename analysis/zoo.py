@@ -1,12 +1,10 @@
 """A zoo of predictors to choose formulas on: what is good on one network need not be on another.
 
-Exact denoisers of digits and of mixtures, the same with finite resolution (eps is then singular down to the smallest sigma_bar,
-as it is of networks that predict x_0), a guided mixture, the embedded network with two guidances, the small networks of
-`analysis.variants`, the miniature Stable Diffusion. Formulas are chosen on one part; the other is held back and only confirms. Both
-schedules, leading timesteps, uniform log-SNR and Karras nodes, equal numbers of evaluations (a corrector row's is one of them: its
-grid has a step less), exact starters (UniPC starts itself, as published) or practical ones (DPM-Solver++ and DEIS then start with
-their lower orders); sampling error rms of x at the smallest sigma_bar, inversion error rms of x_bar_N over sigma_bar_N, against
-RK4.
+The problems are those of `analysis.problems`. Formulas are chosen on one part; the other is held back and only confirms.
+Both schedules, leading timesteps, uniform log-SNR and Karras nodes, equal numbers of evaluations (a corrector row's is one of
+them: its grid has a step less), exact starters (UniPC starts itself, as published) or practical ones (DPM-Solver++ and DEIS then
+start with their lower orders); sampling error rms of x at the smallest sigma_bar, inversion error rms of x_bar_N over
+sigma_bar_N, against RK4.
 Standard errors are a jackknife over ten blocks of the images. `warned` is whether the march told of spurious modes.
 
     python -m analysis.zoo --out OUT --problems "digits, exact" mixture --nfe 10 20 50 --images 60
@@ -19,7 +17,7 @@ from __future__ import annotations
 import argparse
 import csv
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,14 +26,13 @@ import numpy as np
 import torch
 
 import vsvf
-from analysis import variants
-from analysis.common import generator, save_table, test_images
+from analysis.common import generator, save_table
 from analysis.pareto import SCHEDULES, formula_of, make_grid, march_errors, trajectory
-from vsvf import formulas, predictors
+from analysis.problems import ZOO
+from vsvf import formulas
 from vsvf.apps.frechet import jackknife
 from vsvf.formulas.choosing import recommended
-from vsvf.predictors import ClosedForm, Predictor, gaussian_mixture, ideal_denoiser
-from vsvf.predictors.scenes import LATENTS
+from vsvf.predictors import Predictor
 
 PUBLISHED, BASE = ("dpm_solver_pp(2)", "deis(3)", "unipc(2)", "unipc(3)"), "belm(2)"
 METHODS = (
@@ -78,82 +75,6 @@ class Found:
     def rms(self) -> tuple[float, float]:
         return float(np.sqrt(self.sampling.mean())), float(np.sqrt(self.inversion.mean()))
 
-
-@dataclass(frozen=True)
-class Animal:
-    """A problem of the zoo.
-
-    Attributes:
-        part: "choosing" or "held back". kind: what its predictor is like, "epsilon", "sample" or "v". shape: of one sample.
-        make: builds the predictor for so many samples.
-    """
-
-    part: str
-    kind: str
-    shape: tuple[int, ...]
-    make: Callable[[int], Predictor]
-
-
-def with_floor(base: ClosedForm, floor: float) -> ClosedForm:
-    """A denoiser D of finite resolution: D(x_bar, sqrt(sigma_bar^2 + f^2)), so that eps_bar = (x_bar - D)/sigma_bar."""
-
-    def function(x_bar: torch.Tensor, sigma_bar: Any) -> torch.Tensor:
-        blurred = (sigma_bar**2 + floor**2) ** 0.5
-        denoised = x_bar - blurred * base.function(x_bar, blurred)
-        return (x_bar - denoised) / sigma_bar
-
-    return ClosedForm(function, base.schedule)
-
-
-def guided(condition: ClosedForm, null: ClosedForm, scale: float) -> ClosedForm:
-    """Classifier-free guidance of two exact predictors."""
-
-    def function(x_bar: torch.Tensor, sigma_bar: Any) -> torch.Tensor:
-        base = null.function(x_bar, sigma_bar)
-        return base + scale * (condition.function(x_bar, sigma_bar) - base)
-
-    return ClosedForm(function, condition.schedule)
-
-
-def _exact_digits(std: float) -> ClosedForm:
-    return ideal_denoiser(test_images()[0].double(), std, vsvf.Schedule.linear())
-
-
-def _means(seed: int, count: int, dimension: int) -> torch.Tensor:
-    return 0.7 * torch.randn(count, dimension, generator=generator(seed), dtype=torch.float64)
-
-
-def _mixture(means: torch.Tensor, std: float) -> ClosedForm:
-    return gaussian_mixture(means, std, schedule=vsvf.Schedule.linear())
-
-
-def _labels(count: int) -> torch.Tensor:
-    """All digits in turn, beginning so that few samples are of different ones."""
-    return (3 * torch.arange(1, count + 1)) % 10
-
-
-def _prompts(count: int) -> list[str]:
-    known = ["a red three on a blue background", "a green seven to the left of a white two on plain yellow"]
-    return [known[n % len(known)] for n in range(count)]
-
-
-IMAGE = (1, 28, 28)
-ZOO: dict[str, Animal] = {
-    "digits, exact": Animal("choosing", "epsilon", IMAGE, lambda n: _exact_digits(0.05)),
-    "digits, floor 0.2": Animal("choosing", "sample", IMAGE, lambda n: with_floor(_exact_digits(0.05), 0.2)),
-    "digits, blurred, floor 0.1": Animal("choosing", "sample", IMAGE, lambda n: with_floor(_exact_digits(0.2), 0.1)),
-    "mixture": Animal("choosing", "epsilon", (12,), lambda n: _mixture(_means(5, 8, 12), 0.25)),
-    "guided mixture": Animal(
-        "choosing", "epsilon", (12,), lambda n: guided(_mixture(_means(5, 8, 12)[:2], 0.25), _mixture(_means(5, 8, 12), 0.25), 3.0)
-    ),
-    "network, guidance 2": Animal("choosing", "epsilon", IMAGE, lambda n: predictors.digits(_labels(n), guidance=2.0)),
-    "another mixture": Animal("held back", "epsilon", (5,), lambda n: _mixture(_means(17, 3, 5), 0.1)),
-    "another mixture, floor 0.3": Animal("held back", "sample", (5,), lambda n: with_floor(_mixture(_means(17, 3, 5), 0.1), 0.3)),
-    "network, guidance 5": Animal("held back", "epsilon", IMAGE, lambda n: predictors.digits(_labels(n), guidance=5.0)),
-    "scenes, guidance 3": Animal("held back", "epsilon", LATENTS, lambda n: predictors.scenes(_prompts(n), 3.0)),
-    "x_0-network": Animal("held back", "sample", IMAGE, lambda n: variants.load("x_0-network", _labels(n))),
-    "v-network": Animal("held back", "v", IMAGE, lambda n: variants.load("v-network", _labels(n))),
-}
 
 Key = tuple[str, str, str, int, str, str]  # problem, schedule, spacing, NFE, method, starter
 Results = Mapping[Key, Found]
@@ -306,16 +227,25 @@ def _cells(ratios: Sequence[Array]) -> list[Any]:
     return cells
 
 
+def advised(key: Key) -> bool:
+    """Whether a case is of O-BELM, of stable_belm(3) or of a formula that is recommended on its nodes."""
+    method = key[4]
+    if method in (BASE, "stable_belm(3)"):
+        return True
+    grid = make_grid(key[1], steps_of(method, key[3]), key[2])
+    return formula_of(method).name in {recommended(grid, direction=way).name for way in ("sampling", "inversion", "both")}
+
+
 def warnings_table(found: Results) -> list[list[Any]]:
     """Per method and NFE: marches, warned, more than three times O-BELM's error and more than 0.02, of these warned; at most
-    1.5 times O-BELM's error, of these warned."""
+    1.5 times O-BELM's error, of these warned. At the end the same of all cases that are `advised`."""
     rows = []
-    for method in dict.fromkeys(key[4] for key in found):
+    for method in (*dict.fromkeys(key[4] for key in found), "advised"):
         for n in sorted({key[3] for key in found}):
             cells = [0] * 6
             for key, result in found.items():
                 base = found.get((*key[:4], BASE, key[5]))
-                if key[3:5] != (n, method) or base is None:
+                if key[3] != n or base is None or not (advised(key) if method == "advised" else key[4] == method):
                     continue
                 error, ratio = result.rms[0], result.rms[0] / base.rms[0]
                 bad, good = not ratio <= 3.0 and not error <= 0.02, ratio <= 1.5
@@ -364,8 +294,8 @@ def main(
         [*COLUMNS, "images", "error | sampling", "error | inversion", *titles], cases,
     )  # fmt: skip
     save_table(
-        out, "zoo_warnings", "Marches that warned of spurious modes.",
-["method", "NFE", "marches | all", "marches | warned", "3 times O-BELM's error | all", "3 times O-BELM's error | warned",
+        out, "zoo_warnings", "Marches that warned of spurious modes; advised: O-BELM, stable_belm(3) and the recommended.",
+        ["method", "NFE", "marches | all", "marches | warned", "3 times O-BELM's error | all", "3 times O-BELM's error | warned",
          "at most 1.5 times | all", "at most 1.5 times | warned"],
         warnings_table(found),
     )  # fmt: skip

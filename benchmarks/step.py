@@ -2,10 +2,10 @@
 
 The predictor returns a tensor that was computed before, so what is left is the solver. For a formula of k steps the limit is
 the time to read 2k - 1 tensors (k states, k - 1 slopes) and to write one, from the time of a torch copy (one read, one write)
-in the same run. vsvf is timed twice: as a user calls it (`vsvf.sample`, plan, starter and checks of the arguments included,
-divided by the steps) and in its inner loop alone (`march`, with the check that predictions are finite). The candidates take
-turns, and each one's shortest time counts, since a machine with other work on it only ever adds time. On a busy machine measure
-with one thread and the processor's clock: --threads 1 --clock cpu.
+in the same run. vsvf is timed as a user calls it (`vsvf.sample`, plan, starter and checks of the arguments included,
+divided by the steps), the same without what leads to warnings, and in its inner loop alone (`march`, with the check that
+predictions are finite). The candidates take turns, and each one's shortest time counts, since a machine with other work on it
+only ever adds time. On a busy machine measure with one thread and the processor's clock: --threads 1 --clock cpu.
 
     python -m benchmarks.step [--dtype float32] [--device cpu] [--steps 200] [--repeats 7] [--out step.csv]
 """
@@ -52,7 +52,7 @@ class Result:
     """One line of the table.
 
     Attributes:
-        shape: of the state. name: formula or scheduler. what: "sample", "march" or "scheduler.step".
+        shape: of the state. name: formula or scheduler. what: "sample", "sample, warn=False", "march" or "scheduler.step".
         microseconds: per step. limit: the memory-bandwidth limit per step, None for schedulers. ratio: to the limit.
         peer: ratio to the fastest scheduler on this shape.
     """
@@ -112,7 +112,7 @@ def copy_time(like: torch.Tensor, steps: int, timed: Timer) -> Callable[[], floa
 
 
 def engine_times(name: str, x: torch.Tensor, eps: torch.Tensor, steps: int, timed: Timer) -> dict[str, Callable[[], float]]:
-    """Candidates "sample" and "march" of one formula."""
+    """Candidates "sample", "sample, warn=False" and "march" of one formula."""
     schedule = vsvf.Schedule.linear()
     predictor = Predictor(lambda given, t: eps, schedule)
     grid = vsvf.Grid.from_schedule(schedule, steps, spacing="trailing", final="smallest")
@@ -129,6 +129,7 @@ def engine_times(name: str, x: torch.Tensor, eps: torch.Tensor, steps: int, time
 
     return {
         f"{name}|sample": lambda: timed(lambda: vsvf.sample(predictor, x, grid, formula), steps),
+        f"{name}|sample, warn=False": lambda: timed(lambda: vsvf.sample(predictor, x, grid, formula, warn=False), steps),
         f"{name}|march": inner,
     }
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from analysis import zoo
+from analysis import problems, zoo
 
 
 def test_a_floor_keeps_the_denoiser_from_sharpening():
-    base = zoo._mixture(zoo._means(17, 3, 5), 0.1)
-    floored = zoo.with_floor(base, 0.3)
+    base = problems._mixture(problems._means(17, 3, 5), 0.1)
+    floored = problems.with_floor(base, 0.3)
     x = torch.randn(4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for s in (0.01, 0.5):
         denoised = x - s * floored.function(x, s)
@@ -23,9 +23,9 @@ def test_a_floor_keeps_the_denoiser_from_sharpening():
 
 
 def test_guidance_one_is_the_condition():
-    condition, null = zoo._mixture(zoo._means(1, 2, 3), 0.2), zoo._mixture(zoo._means(2, 4, 3), 0.2)
+    condition, null = problems._mixture(problems._means(1, 2, 3), 0.2), problems._mixture(problems._means(2, 4, 3), 0.2)
     x = torch.ones(2, 3, dtype=torch.float64)
-    assert torch.allclose(zoo.guided(condition, null, 1.0).function(x, 0.7), condition.function(x, 0.7), atol=1e-14)
+    assert torch.allclose(problems.guided(condition, null, 1.0).function(x, 0.7), condition.function(x, 0.7), atol=1e-14)
 
 
 def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
@@ -71,14 +71,17 @@ def test_the_standard_error_is_that_of_independent_blocks():
 
 def test_warnings_are_counted_beside_what_they_should_say():
     def case(name, error, warned):
-        return {("mixture", name, "leading", 10, "other", "exact"): zoo.Found(np.array([error**2]), np.ones(1), warned, 1)}
+        return {(name, "DDPM", "leading", 10, "coarse_belm", "exact"): zoo.Found(np.array([error**2]), np.ones(1), warned, 1)}
 
     def base(name):
-        return {("mixture", name, "leading", 10, "belm(2)", "exact"): zoo.Found(np.array([0.1**2]), np.ones(1), False, 1)}
+        return {(name, "DDPM", "leading", 10, "belm(2)", "exact"): zoo.Found(np.array([0.1**2]), np.ones(1), False, 1)}
 
     found = {**case("a", 0.4, True), **base("a"), **case("b", 0.4, False), **base("b"), **case("c", 0.1, True), **base("c")}
-    row = next(row for row in zoo.warnings_table(found) if row[0] == "other")
-    assert row[1:] == [10, 3, 2, 2, 1, 1, 1]
+    found |= {("a", "DDPM", "leading", 10, "stable_belm(4)", "exact"): zoo.Found(np.ones(1), np.ones(1), True, 1)}
+    rows = {row[0]: row[1:] for row in zoo.warnings_table(found)}
+    assert rows["coarse_belm"] == [10, 3, 2, 2, 1, 1, 1]
+    assert rows["stable_belm(4)"] == [10, 1, 1, 1, 1, 0, 0]
+    assert rows["advised"] == [10, 6, 2, 2, 1, 4, 1]  # coarse_belm for inversions there, and O-BELM
 
 
 def test_a_comparison_needs_all_published_samplers(tmp_path):
@@ -88,4 +91,4 @@ def test_a_comparison_needs_all_published_samplers(tmp_path):
 
 def test_both_parts_have_both_kinds():
     for part in ("choosing", "held back"):
-        assert {"epsilon", "sample"} <= {animal.kind for animal in zoo.ZOO.values() if animal.part == part}
+        assert {"epsilon", "sample"} <= {animal.kind for animal in problems.ZOO.values() if animal.part == part}

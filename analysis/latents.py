@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import pathlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ import vsvf
 from analysis.common import test_images
 from vsvf import predictors
 from vsvf.apps.latent import single_latent
+from vsvf.apps.latent_equations import Path
 
 METHODS = ("ddim", "dpm_solver_pp(2)", "belm(2)")
 TOLERANCE = 1e-5
@@ -78,6 +79,16 @@ def row(formula: str, steps: int, guidance: float, groups: Sequence[dict[str, An
     return line + f"| {iterated['nfe']:,}, to {max(iterated['error']):.1e} |"
 
 
+def amplifications(names: Sequence[str], numbers: Sequence[int]) -> str:
+    """A line for each formula and N: by how much an error of a row of the path is amplified (`Path.amplification`)."""
+    lines = ["| formula | N | amplification |", "|---|---|---|"]
+    for name in names:
+        for steps in numbers:
+            path = Path(*_case(steps, 1.0, 0, 1), vsvf.formulas.by_name(name), "ddim")
+            lines.append(f"| {name} | {steps} | {path.amplification:.2g} |")
+    return "\n".join(lines)
+
+
 def main(argv: list[str] | None = None) -> str:
     """Measure what is missing and print the table."""
     parser = argparse.ArgumentParser(prog="python -m analysis.latents", description=(__doc__ or "").splitlines()[0])
@@ -85,8 +96,15 @@ def main(argv: list[str] | None = None) -> str:
     parser.add_argument("--steps", nargs="+", type=int, default=[20, 50], metavar="N")
     parser.add_argument("--guidance", nargs="+", type=float, default=[1.0, 3.0], metavar="W")
     parser.add_argument("--count", type=int, default=20, metavar="N", help="digits")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--amplification", action="store_true", help="only print how the formulas amplify; nothing is evaluated")
+    parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args(argv)
+    if args.amplification:
+        text = amplifications(args.formula, args.steps)
+        print(text)
+        return text
+    if args.out is None:
+        parser.error("--out is needed")
     args.out.mkdir(parents=True, exist_ok=True)
     kept = args.out / "latents.jsonl"
     known = {}

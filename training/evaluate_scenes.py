@@ -120,6 +120,8 @@ def main() -> None:
     if "samples" in args.parts:
         shown = []
         for digits, count in ((1, args.singles), (2, args.pairs)):
+            if count == 0:
+                continue
             shares, pictures, prompts = judged(count, digits, args.guidance, args.steps, args.seed + digits)
             print(f"{count} prompts with {digits} digit(s), guidance {args.guidance:g}, {args.steps} DDIM steps")
             print("  " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items()), flush=True)

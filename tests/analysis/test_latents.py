@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 import vsvf
 from analysis import latents
 from vsvf.apps.latent import single_latent
@@ -37,3 +39,9 @@ def test_a_line_counts_digits_and_weighs_evaluations_by_group():
 def test_o_belms_noise_alone_returns_a_digit():
     found = latents.measure("belm(2)", 20, 1.0, 3, 1)
     assert found["error"][0] <= latents.TOLERANCE < 1e-3 * found["first_error"][0]
+
+
+def test_amplification_tells_the_formulas_apart():
+    text = latents.main(["--amplification", "--formula", "ddim", "belm(2)", "stable_belm(2)", "--steps", "20"])
+    found = {line.split(" | ")[0][2:]: float(line.split(" | ")[2][:-2]) for line in text.splitlines()[2:]}
+    assert found["ddim"] == pytest.approx(1.0) and found["belm(2)"] < 2.0 and found["stable_belm(2)"] > 1e3

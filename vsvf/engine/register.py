@@ -1,4 +1,4 @@
-"""What the engine asks of the memory of a run. `FloatRegister` and `FixedRegister` are the two number formats."""
+"""What the engine asks of the memory of a run: `FloatRegister`, `FixedRegister`, and `GraphRegister` with graphs."""
 
 from __future__ import annotations
 

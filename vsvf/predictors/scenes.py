@@ -20,7 +20,7 @@ LATENTS = (4, 16, 16)  # of one picture (3, 64, 64)
 
 def scenes(
     prompt: str | Sequence[str],
-    guidance: float | torch.Tensor = 5.0,
+    guidance: float | torch.Tensor = 3.0,
     *,
     negative: str | Sequence[str] | None = None,
     dtype: torch.dtype = torch.float32,

@@ -90,6 +90,22 @@ def test_the_evaluations_are_counted_and_implicit_formulas_refused(generator):
         single_latent(Predictor(network, SCHEDULE), image, uneven(8), "adams_moulton(2)")
 
 
+def test_each_solution_is_where_the_next_predictors_iteration_begins(generator):
+    weights = torch.randn((6, 6), generator=generator, dtype=torch.float64)
+    image, grid = draw(generator, 2, 6), uneven(12)
+
+    def bent(strength):
+        return Predictor(lambda x, t: 0.8 * x + strength * torch.sin(3.0 * x @ weights), SCHEDULE)
+
+    alone = single_latent(bent(0.15), image, grid, "belm(2)", tolerance=1e-8)
+    by = [bent(strength) for strength in (0.025, 0.05, 0.075, 0.1, 0.125)]
+    found = single_latent(bent(0.15), image, grid, "belm(2)", by=by, tolerance=1e-8)
+    assert not alone.converged and found.converged
+    again = vsvf.sample(bent(0.15), found.x, grid, "belm(2)").x
+    assert torch.equal((again - image).abs().amax(1), found.error)
+    assert torch.equal(found.first_error, single_latent(by[0], image, grid, "belm(2)").first_error)
+
+
 def test_a_cap_is_reported_and_not_hidden(smooth, generator):
     found = single_latent(smooth, draw(generator, 2, 6), uneven(12), "belm(2)", tolerance=1e-8, iterations=1, directions=1)
     assert not found.converged and found.iterations == 1

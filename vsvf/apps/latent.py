@@ -10,6 +10,7 @@ once, unless a formula is explicit both ways and its spurious modes would amplif
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,8 +33,9 @@ class Latent:
     Attributes:
         x: (B, …), at node N.
         error: (B,) the largest |sample(x) - image| of each sample. converged: whether all are within the tolerance.
-        first_error: (B,) the same before the first iteration, of the noise that an inversion with a starter gives.
-        iterations: of Newton. nfe: evaluations of eps in all, the samplings that are compared with the image included.
+        first_error: (B,) the same before the first iteration, of the noise that an inversion with a starter gives (under the first
+            of the predictors).
+        iterations: of Newton, in all. nfe: evaluations of eps in all, the samplings that are compared with the image included.
     """
 
     x: torch.Tensor
@@ -51,6 +53,7 @@ def single_latent(
     formula: Formula | str,
     *,
     starter: str = "ddim",
+    by: Sequence[Predictor] = (),
     tolerance: float = 1e-5,
     iterations: int = 12,
     directions: int = 40,
@@ -62,7 +65,9 @@ def single_latent(
         predictor: smooth, in float32 or float64: a direction's derivative is a difference of two evaluations.
         image: (B, …), in the predictor's scale; the iteration is in float64.
         grid, formula, starter: of the sampling; a Runge-Kutta starter.
-        tolerance: on the largest |sample - image|. iterations: most Newton iterations.
+        by: predictors on the way to this one, as of weaker guidance: each equation's solution is where the next one's iteration
+            begins (continuation), for images whose own beginning is too far off.
+        tolerance: on the largest |sample - image|. iterations: most Newton iterations, for each predictor.
         directions: most GMRES directions for each. reduction: of the residual that GMRES aims at.
 
     Returns:
@@ -73,34 +78,41 @@ def single_latent(
     """
     image = image.detach().double()
     chosen = formulas.by_name(formula) if isinstance(formula, str) else formula
-    problem = equations_of(predictor, image, grid, chosen, starter)
+    z, done, nfe, first = None, 0, 0, None
+    for stage in (*by, predictor):
+        problem = equations_of(stage, image, grid, chosen, starter)
+        z = problem.guess() if z is None else z
+        best = problem.noise(z)
+        error = _judged(problem, stage, best, image, grid, chosen, starter)
+        first = error if first is None else first
+        value, left = problem.residual(z), iterations
+        while left and bool((error > tolerance).any()) and z.shape[1] > 0:
+            left, done = left - 1, done + 1
+            wanted = torch.where((error > tolerance)[:, None], -value, 0.0)
+            step = problem.corrected(gmres(problem.derivative(z, value), wanted, directions, reduction))
+            z, value, moved = damped(problem, z, value, step)
+            x = problem.noise(z)
+            found = _judged(problem, stage, x, image, grid, chosen, starter)
+            better = found < error
+            error = torch.where(better, found, error)
+            best = torch.where(better.view(-1, *[1] * (x.ndim - 1)), x, best)
+            if not moved:
+                break
+        nfe += problem.nfe
+    assert first is not None
+    return Latent(best, error, first, bool((error <= tolerance).all()), done, nfe)
 
-    def judged(noise: torch.Tensor) -> torch.Tensor:
-        try:
-            again = vsvf.sample(predictor, noise, grid, chosen, starter=starter, warn=False)
-        except NonFiniteError:
-            return torch.full((len(image),), float("inf"), dtype=image.dtype, device=image.device)
-        problem.nfe += again.nfe
-        return (again.x - image).abs().flatten(1).amax(1)
 
-    z = problem.guess()
-    best = problem.noise(z)
-    error = first = judged(best)
-    value = problem.residual(z)
-    done = 0
-    while done < iterations and bool((error > tolerance).any()) and z.shape[1] > 0:
-        done += 1
-        wanted = torch.where((error > tolerance)[:, None], -value, 0.0)
-        step = problem.corrected(gmres(problem.derivative(z, value), wanted, directions, reduction))
-        z, value, moved = damped(problem, z, value, step)
-        x = problem.noise(z)
-        found = judged(x)
-        better = found < error
-        error = torch.where(better, found, error)
-        best = torch.where(better.view(-1, *[1] * (x.ndim - 1)), x, best)
-        if not moved:
-            break
-    return Latent(best, error, first, bool((error <= tolerance).all()), done, problem.nfe)
+def _judged(
+    problem: Equations, predictor: Predictor, noise: torch.Tensor, image: torch.Tensor, grid: Grid, formula: Formula, starter: str
+) -> torch.Tensor:
+    """(B,): the largest |sample - image|; infinite where the sampling overflows."""
+    try:
+        again = vsvf.sample(predictor, noise, grid, formula, starter=starter, warn=False)
+    except NonFiniteError:
+        return torch.full((len(image),), float("inf"), dtype=image.dtype, device=image.device)
+    problem.nfe += again.nfe
+    return (again.x - image).abs().flatten(1).amax(1)
 
 
 def equations_of(predictor: Predictor, image: torch.Tensor, grid: Grid, formula: Formula, starter: str) -> Equations:

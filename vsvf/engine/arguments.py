@@ -189,7 +189,9 @@ class Request:
     def warn_of_alpha(self, alpha: Callable[[Array], Array], stacklevel: int) -> None:
         """Warn when the grid's alpha is not the predictor's and the formula's coefficients depend on it."""
         grid, theirs = self.grid, alpha(self.grid.sigma_bar)
-        if np.allclose(grid.alpha, theirs, rtol=1e-6, atol=0.0) or not np.all((theirs > 0.0) & np.isfinite(theirs)):
+        if np.array_equal(grid.alpha, theirs) or np.allclose(grid.alpha, theirs, rtol=1e-6, atol=0.0):  # allclose is slow
+            return
+        if not np.all((theirs > 0.0) & np.isfinite(theirs)):
             return
         other = self.formula.plan(Grid(grid.sigma_bar, theirs))
         if not (np.allclose(other.a, self.plan.a, rtol=1e-6) and np.allclose(other.c, self.plan.c, rtol=1e-6)):

@@ -58,30 +58,40 @@ class Movement:
 
     def see(self, s: int, register: Register, slope: torch.Tensor) -> None:
         """State s of the march, one of those that are wanted, which stands in the register, and its slope."""
-        x = register.state(s)
-        step = -(-x.numel() // ENTRIES) | 1  # odd: an even one would meet the same columns of every image again
-        self._seen[s] = x.reshape(-1)[::step].clone(), slope.reshape(-1)[::step].clone()
+        self._seen[s] = some_entries(register.state(s)), some_entries(slope)
 
     def first(self) -> Unexplained | None:
         """Where the limit was exceeded first, if it was; waits for the device."""
-        numbers = sorted(self._seen)
+        numbers = np.array(sorted(self._seen), dtype=np.int64)
         at = self.rows.position[numbers]
-        end = [n for n in range(1, len(numbers)) if numbers[n] - numbers[n - 1] == 1 and at[n] != at[n - 1]]
-        if not end:
+        end = np.flatnonzero((np.diff(numbers) == 1) & (np.diff(at) != 0.0)) + 1
+        if not len(end):
             return None
-        kept = [self._seen[s][part] for part in (0, 1) for s in numbers]
+        kept = [self._seen[s][part] for part in (0, 1) for s in numbers.tolist()]
         x, slopes = torch.stack(kept).double().cpu().numpy().reshape(2, len(numbers), -1)
-        before = np.array(end) - 1
+        before = end - 1
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             x = x / self.alpha[numbers, None]
-            rest = x[end] - x[before] - 0.5 * (at[end] - at[before])[:, None] * (slopes[end] + slopes[before])
-            size = np.sqrt((rest**2).sum(axis=1) / np.maximum((x[end] ** 2).sum(axis=1), 1e-300))
+            new = x[end]
+            rest = new - x[before] - (0.5 * (at[end] - at[before]))[:, None] * (slopes[end] + slopes[before])
+            size = np.sqrt(_squares(rest) / np.maximum(_squares(new), 1e-300))
             limit = np.maximum(LIMIT * np.log(at[end] / at[before]) ** 2, SMALLEST)
         over = np.flatnonzero(~(size <= limit))
         if not len(over):
             return None
         n = int(over[0])
-        return Unexplained(numbers[end[n]], float(at[end[n]]), float(size[n]), float(limit[n]))
+        return Unexplained(int(numbers[end[n]]), float(at[end[n]]), float(size[n]), float(limit[n]))
+
+
+def _squares(x: Array) -> Array:
+    return np.einsum("ij,ij->i", x, x)
+
+
+def some_entries(x: torch.Tensor) -> torch.Tensor:
+    """About ENTRIES numbers of x, in order and evenly spread, copied."""
+    step = -(-x.numel() // ENTRIES) | 1  # odd: an even one would meet the same columns of every image again
+    flat = x if x.is_contiguous() else x.contiguous()
+    return flat.as_strided((-(-x.numel() // step),), (step,)).clone()
 
 
 def has_spurious_modes(rows: Plan) -> bool:

@@ -7,7 +7,7 @@ any length waits for the device a fixed number of times, and still names the sta
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,18 +19,18 @@ from vsvf.errors import NonFiniteError
 from vsvf.fixed import WORD
 from vsvf.plan import Plan
 
-GATHERED = 32  # looks whose numbers are put together, which leaves one small tensor on the device instead of many
+GATHERED = 64  # numbers that are put together, which leaves one small tensor on the device instead of many
 
 
 class Look(NamedTuple):
-    """The limit that two numbers of a tensor must stay below in modulus, and what to raise if not.
+    """The limit that a number of a tensor must stay below in modulus, and what to raise if not.
 
-    Where the numbers are a sum, it may have overflowed though no entry is infinite: the look alone is not sure.
+    Where a sum is all that there is, it may have overflowed though no entry is infinite: the look alone is not sure.
     """
 
     limit: float
     failure: Callable[[], Exception]
-    sure: bool = True
+    sure: bool
 
 
 class Watch:
@@ -46,7 +46,7 @@ class Watch:
         self.movement: Movement | None = None  # of the march, where it is looked at
         self._latest: tuple[Register, int] | None = None  # where the last slope's state stood, and the first of its window
         self._looks: list[Look] = []
-        self._numbers: list[torch.Tensor] = []  # two numbers of each of the last looks, left on the device,
+        self._numbers: list[torch.Tensor] = []  # those of the last looks, left on the device,
         self._rows: list[torch.Tensor] = []  # and those of the looks before them, gathered
 
     def slope(self, slope: torch.Tensor, rows: Plan, s: int, register: Register) -> None:
@@ -74,21 +74,18 @@ class Watch:
         """
         x = x.detach() if x.requires_grad else x
         if x.itemsize < 4 or self.every is not None:
-            low, high = torch.aminmax(x)
-            self._looked(low, high, Look(math.inf, failure))
+            self._looked(torch.aminmax(x), Look(math.inf, failure, True))
         else:
-            total = x.sum()
-            self._looked(total, total, Look(math.inf, failure, sure=False))
+            self._looked((x.sum(),), Look(math.inf, failure, False))
 
     def inside(self, z: torch.Tensor, failure: Callable[[], Exception]) -> None:
         """All entries of z must be integers below 2^53 in modulus."""
-        low, high = torch.aminmax(z)  # one pass; nan where an entry is nan
-        self._looked(low, high, Look(2.0**WORD, failure))
+        self._looked(torch.aminmax(z), Look(2.0**WORD, failure, True))  # one pass; nan where an entry is nan
 
-    def _looked(self, low: torch.Tensor, high: torch.Tensor, look: Look) -> None:
-        self._numbers += (low, high)
-        self._looks.append(look)
-        if len(self._numbers) == 2 * GATHERED:
+    def _looked(self, numbers: Sequence[torch.Tensor], look: Look) -> None:
+        self._numbers += numbers
+        self._looks += [look] * len(numbers)
+        if len(self._numbers) >= GATHERED:
             self._gather()
 
     def _gather(self) -> None:
@@ -106,8 +103,7 @@ class Watch:
         looks, rows, self._looks, self._rows = self._looks, self._rows, [], []
         if not looks:
             return
-        numbers = torch.cat(rows).view(-1, 2).tolist()
-        failed = [look for look, (low, high) in zip(looks, numbers) if not (low > -look.limit and high < look.limit)]  # nan is not
+        failed = [look for look, number in zip(looks, torch.cat(rows).tolist()) if not abs(number) < look.limit]  # nan is not
         if failed and (any(look.sure for look in failed) or not self._finite_now()):
             raise failed[0].failure()
 

@@ -84,7 +84,8 @@ def row(formula: str, steps: int, guidance: float, groups: Sequence[dict[str, An
     continued = sum(group["continued"] for group in groups)
     newton = "–".join(str(n) for n in sorted({min(g["iterations"] for g in groups), max(g["iterations"] for g in groups)}))
     nfe = sum(group["nfe"] * len(group["error"]) for group in groups) / len(errors)
-    line = f"| {formula} | {steps} | {guidance:g} | {within} of {len(errors)} | {continued or ''} | {max(errors):.1e} | {begun[len(begun) // 2]:.1e} "
+    line = f"| {formula} | {steps} | {guidance:g} | {within} of {len(errors)} | {continued or ''} "
+    line += f"| {max(errors):.1e} | {begun[len(begun) // 2]:.1e} "
     line += f"| {newton} | {nfe:,.0f} "
     if iterated is None:
         return line + "| |"

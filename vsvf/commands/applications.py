@@ -22,8 +22,10 @@ SPACINGS = ("leading", "linspace", "trailing", "karras", "log_snr", "sigma_bar")
 NOT_REPEATED = ("out", "force", "json", "debug", "command")
 
 
-def add_model_arguments(parser: argparse.ArgumentParser, guidance: str, *, model: str = "digits", conditions: bool = True) -> None:
-    """The model (by default `model`), its grid and, if `conditions`, its condition and guidance."""
+def add_model_arguments(
+    parser: argparse.ArgumentParser, guidance: str, *, model: str = "digits", conditions: bool = True, spacing: str = "leading"
+) -> None:
+    """The model (by default `model`), its grid (by default of `spacing`) and, if `conditions`, its condition and guidance."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
@@ -42,7 +44,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, guidance: str, *, model
         "--threads", type=positive, default=1, metavar="T", help="of this process (default 1): bits may depend on it"
     )
     grid = parser.add_argument_group("grid", "nodes of the model's own schedule")
-    grid.add_argument("--spacing", choices=SPACINGS, default="leading", help="(default leading, as published codes have it)")
+    why = "leading, as published codes have it" if spacing == "leading" else spacing
+    grid.add_argument("--spacing", choices=SPACINGS, default=spacing, help=f"(default {why})")
     grid.add_argument("--final", choices=("zero", "smallest"), default="smallest", help="where sampling ends (default smallest)")
     grid.add_argument("--steps-offset", type=whole(0), metavar="T", help="added to leading timesteps (Stable Diffusion: 1)")
 

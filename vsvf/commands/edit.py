@@ -109,7 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reweight", nargs="+", default=[], metavar="WORD=W", help="weights of words of the target's prompt")
     parser.add_argument("--maps", action="store_true", help="write attention maps")
     add_method_arguments(parser)
-    add_model_arguments(parser, "", model="scenes", conditions=False)
+    add_model_arguments(parser, "", model="scenes", conditions=False, spacing="log_snr")
     add_run_arguments(parser, "edit")
 
 

@@ -36,7 +36,7 @@ EXAMPLES = f"""\
 examples:
   vsvf edit-bench --count 8 --steps 20                                      one scene of each kind of edit
   vsvf edit-bench --method p2p direct --formula ddim 'belm(2)' 'stable_belm(3)' --guidance 2 5 --blend off on
-  vsvf edit-bench --pie PIE-Bench_v1 --model my-stable-diffusion --formula ddim --guidance 7.5
+  vsvf edit-bench --pie PIE-Bench_v1 --model my-stable-diffusion --formula ddim --guidance 7.5 --spacing leading
 
 what it writes into its folder:
   tables.md       mean ± standard error for each method, and for each kind of edit
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=positive, default=50, metavar="N", help="(default 50)")
     parser.add_argument("--sheet", type=positive, default=8, metavar="N", help="how many pictures the sheet shows (default 8)")
     add_method_arguments(parser)
-    add_model_arguments(parser, "", model="scenes", conditions=False)
+    add_model_arguments(parser, "", model="scenes", conditions=False, spacing="log_snr")
     add_run_arguments(parser, "editing")
 
 

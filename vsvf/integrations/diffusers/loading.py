@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from vsvf.integrations.diffusers.config import diffusers
+from vsvf.integrations.diffusers.times import embed_times_precisely
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 KEYS = ("missing_keys", "unexpected_keys", "mismatched_keys")
@@ -28,7 +29,7 @@ def load_model(
         folder: holds config.json and diffusion_pytorch_model.safetensors (or its shards with their index), as
             `model.save_pretrained(folder)` writes them.
         subfolder: of a pipeline's folder, for instance "unet".
-        dtype: of the weights; default as stored.
+        dtype: of the weights; default as stored. In float64 the embedding of time is float64 too (`times.PreciseTimesteps`).
         variant: as in diffusion_pytorch_model.<variant>.safetensors, for instance "fp16".
 
     Raises:
@@ -55,6 +56,7 @@ def load_model(
     wrong = [f"{len(names)} {what} ({names[0]}, …)" for what, names in complaints.items() if names]
     if wrong:
         raise ValueError(f"the weights in {path} do not fit the {name} of its config.json: {'; '.join(wrong)}")
+    embed_times_precisely(model)
     return model.eval()
 
 

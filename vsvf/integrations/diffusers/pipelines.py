@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from vsvf.integrations.diffusers.config import diffusers
+from vsvf.integrations.diffusers.times import embed_times_precisely
 
 INDEX = "model_index.json"
 
@@ -23,7 +24,7 @@ def load_pipeline(folder: str | os.PathLike[str], *, dtype: torch.dtype | None =
 
     Args:
         folder: holds model_index.json and a folder per part, weights as safetensors. A safety checker is left out.
-        dtype: of the networks' weights; default float32.
+        dtype: of the networks' weights; default float32. In float64 the embedding of time is float64 too.
         device: where the networks are put.
 
     Raises:
@@ -50,6 +51,7 @@ def load_pipeline(folder: str | os.PathLike[str], *, dtype: torch.dtype | None =
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.to(device).eval().requires_grad_(False)
+            embed_times_precisely(part)
     return pipeline
 
 

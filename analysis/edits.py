@@ -1,0 +1,269 @@
+"""The edits of the study of editing: each made and scored once, and the tables that compare them.
+
+An edit is its nodes, their number and `Settings`. Its scores for a case are a line of OUT/editing.jsonl; a later run goes on from
+there, and so may a second process that takes other edits (`part`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import torch
+
+import vsvf
+from analysis import progress
+from analysis.common import save_figure, save_table
+from vsvf.apps.edit import Settings, edit
+from vsvf.apps.edit.cases import KINDS, Case
+from vsvf.apps.edit.scores import mean_and_error, scores
+from vsvf.apps.models import Model
+from vsvf.errors import FixedPointOverflowError, NonFiniteError
+from vsvf.scenes.judge import Judge
+
+NODES: dict[str, dict[str, Any]] = {
+    "leading": {"spacing": "leading", "final": "smallest", "steps_offset": 1},
+    "log-SNR": {"spacing": "log_snr", "final": "smallest"},
+}
+STEPS, GUIDANCE, STRONG = 50, 3.0, 5.0
+SAMPLERS = ("ddim", "edict(0.93)", "bdia(1)", "belm(2)", "stable_belm(3)")
+MORE = ("mccallum_foster(0.999)", "ees25")
+METHODS = ("resample", "p2p", "direct", "negative_prompt", "masactrl")
+PUBLISHED = ("p2p", "negative_prompt", "null_text")  # with DDIM on leading timesteps, as their papers have them
+LARGE = KINDS.index("several")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """How a picture is edited.
+
+    Attributes:
+        nodes: a name in `NODES`. settings: of `vsvf.apps.edit.edit`. steps: of both ways.
+    """
+
+    nodes: str
+    settings: Settings
+    steps: int = STEPS
+
+    @property
+    def key(self) -> str:
+        """Nodes, steps and what differs from the default settings: for the file."""
+        plain = Settings()
+        told = [f"{f.name}={getattr(self.settings, f.name)!r}" for f in fields(Settings)]
+        usual = [f"{f.name}={getattr(plain, f.name)!r}" for f in fields(Settings)]
+        return ", ".join([self.nodes, f"N={self.steps}", *(now for now, then in zip(told, usual) if now != then)])
+
+    def grid(self, model: Model) -> vsvf.Grid:
+        """Its nodes."""
+        return vsvf.Grid.from_schedule(model.schedule, self.steps, **NODES[self.nodes])
+
+
+BASELINE = Edit("leading", Settings("direct", "ddim", guidance=GUIDANCE))
+
+
+def by(nodes: str, method: str, formula: str, guidance: float = GUIDANCE, **more: Any) -> Edit:
+    """An edit in fewer words; "recommended" is what `vsvf.formulas.recommended` says of the nodes."""
+    steps = more.pop("steps", STEPS)
+    if formula == "recommended":
+        formula = vsvf.formulas.recommended(vsvf.Grid.from_schedule(vsvf.Schedule.scaled_linear(), steps, **NODES[nodes])).name
+    return Edit(nodes, Settings(method, formula, guidance=guidance, **more), steps)
+
+
+def methods() -> list[Edit]:
+    """Methods times samplers at the usual guidance, on log-SNR nodes; and on leading timesteps what there is to compare."""
+    found = [by("log-SNR", method, name) for method in METHODS for name in SAMPLERS]
+    found += [by("log-SNR", "direct", name) for name in (*MORE, "recommended")]
+    found += [by("leading", method, name) for method in ("resample", "direct") for name in SAMPLERS]
+    found += [by("leading", "direct", name) for name in (*MORE, "recommended")]
+    return found + [by("leading", method, "ddim") for method in PUBLISHED]
+
+
+def guided() -> list[Edit]:
+    """Direct Inversion under stronger guidance."""
+    names = ("ddim", "belm(2)", "stable_belm(3)", "recommended")
+    return [by(nodes, "direct", name, w) for w in (GUIDANCE, STRONG, 7.5) for nodes in NODES for name in names]
+
+
+def fewer() -> list[Edit]:
+    """Direct Inversion in fewer steps, and beginning later."""
+    names, chosen = ("ddim", "belm(2)", "stable_belm(3)"), ("log-SNR", "direct", "stable_belm(3)")
+    found = [by(nodes, "direct", name, steps=n) for n in (10, 20) for nodes in NODES for name in names]
+    found += [by(*chosen, strength=strength) for strength in (0.9, 0.8, 0.7)]
+    return found + [by(*chosen, cross_until=cross, self_until=own) for cross, own in ((0.2, 0.4), (0.6, 0.6), (0.8, 0.8))]
+
+
+def large() -> list[Edit]:
+    """Direct Inversion for edits that change several things at once, under strong guidance."""
+    return [by(nodes, "direct", name, STRONG) for nodes in NODES for name in (*SAMPLERS, *MORE, "recommended")]
+
+
+def remedies() -> list[tuple[str, Edit]]:
+    """One change at a time under strong guidance, from the report's edit to the recommended one."""
+    blend = {"blend_words": ("auto",)}
+    return [
+        ("O-BELM alone, DDIM starter", by("leading", "resample", "belm(2)", STRONG, starter="ddim")),
+        ("O-BELM alone, Heun starter", by("leading", "resample", "belm(2)", STRONG)),
+        ("O-BELM alone, x_N alone kept", by("leading", "resample", "belm(2)", STRONG, start="starter")),
+        ("O-BELM, Direct Inversion", by("leading", "direct", "belm(2)", STRONG)),
+        ("… the target's states shifted", by("leading", "direct", "belm(2)", STRONG, start="shifted")),
+        ("… the source pinned to its stored way", by("leading", "direct", "belm(2)", STRONG, source="pinned")),
+        ("… local blend on the newest state", by("leading", "direct", "belm(2)", STRONG, scope="newest", **blend)),
+        ("… local blend on all states", by("leading", "direct", "belm(2)", STRONG, **blend)),
+        ("stable_belm(2), Direct Inversion", by("leading", "direct", "stable_belm(2)", STRONG)),
+        ("stable_belm(3), Direct Inversion", by("leading", "direct", "stable_belm(3)", STRONG)),
+        ("recommended there, Direct Inversion", by("leading", "direct", "recommended", STRONG)),
+        ("EES(2,5), Direct Inversion, pinned", by("leading", "direct", "ees25", STRONG)),
+        ("DDIM, Direct Inversion, pinned", by("leading", "direct", "ddim", STRONG)),
+        ("log-SNR nodes: O-BELM alone", by("log-SNR", "resample", "belm(2)", STRONG)),
+        ("log-SNR nodes: O-BELM, Direct Inversion", by("log-SNR", "direct", "belm(2)", STRONG)),
+        ("log-SNR nodes: stable_belm(3), Direct Inversion", by("log-SNR", "direct", "stable_belm(3)", STRONG)),
+        ("… local blend on all states", by("log-SNR", "direct", "stable_belm(3)", STRONG, **blend)),
+        ("log-SNR nodes: DDIM, Direct Inversion, pinned", by("log-SNR", "direct", "ddim", STRONG)),
+    ]
+
+
+def unique(edits: Iterable[Edit]) -> list[Edit]:
+    """Each once, in order."""
+    return list({one.key: one for one in edits}.values())
+
+
+class Scored:
+    """Scores of edits, each found once.
+
+    Args:
+        out: the folder of editing.jsonl. model, judge: what edits and what reads.
+    """
+
+    def __init__(self, out: Path, model: Model, judge: Judge) -> None:
+        self.file, self.model, self.judge = out / "editing.jsonl", model, judge
+        self.known: dict[tuple[str, str], dict[str, Any]] = {}
+        if self.file.exists():
+            for row in map(json.loads, self.file.read_text().splitlines()):
+                self.known[row["edit"], row["case"]] = row
+
+    def __call__(self, one: Edit, case: Case) -> dict[str, Any]:
+        """The scores of `vsvf.apps.edit.scores`, the calls of the network, and the largest latent against the picture's."""
+        found = self.known.get((one.key, case.name))
+        if found is None:
+            found, _ = self.made(one, case)
+            with self.file.open("a") as file:
+                file.write(json.dumps(found) + "\n")
+            self.known[one.key, case.name] = found
+        return found
+
+    def made(self, one: Edit, case: Case) -> tuple[dict[str, Any], torch.Tensor]:
+        """The same, made anew, with the picture; a grey one where the march overflowed."""
+        x = self.model.codec.encode(case.picture[None].double()).double()
+        row: dict[str, Any] = {"edit": one.key, "case": case.name, "kind": case.kind}
+        try:
+            edited = edit(self.model, x, [case.source], [case.target], one.grid(self.model), one.settings)
+            picture = self.model.codec.decode(edited.x)[0].double()
+            row |= {"nfe": edited.nfe_up + edited.nfe_down + edited.extra, "largest": float(edited.x.abs().max() / x.abs().max())}
+        except (NonFiniteError, FixedPointOverflowError):
+            picture, row["nfe"], row["largest"] = torch.zeros_like(case.picture.double()), 0, math.inf
+        return row | scores(picture, case, self.judge), picture
+
+    def all(self, edits: Iterable[Edit], cases: Sequence[Case], what: str) -> None:
+        """Find what is missing, with a progress display."""
+        jobs = [(one, case) for one in unique(edits) for case in cases if (one.key, case.name) not in self.known]
+        for one, case in progress.steps(jobs, what):
+            self(one, case)
+
+
+HEADER = ["n", "NFE", "success", "kept", "background MSE", "against", "structure", "target MSE", "largest latent"]
+
+
+def cells(scored: Scored, one: Edit, cases: Sequence[Case]) -> list[Any]:
+    """What `HEADER` names: means and their standard errors; the background also case by case against `BASELINE`'s."""
+    rows, usual = [scored(one, case) for case in cases], [scored(BASELINE, case) for case in cases]
+    apart = [row["background_mse"] - other["background_mse"] for row, other in zip(rows, usual)]
+    measures = {key: [row[key] for row in rows] for key in ("success", "kept", "background_mse", "structure", "target_mse")}
+    told = {key: "{:.3g} ± {:.1g}".format(*mean_and_error(values)) for key, values in measures.items()}
+    difference = "" if one == BASELINE else "{:+.3f} ± {:.3f}".format(*mean_and_error(apart))
+    largest = max(row["largest"] for row in rows)
+    return [
+        len(rows), max(row["nfe"] for row in rows), told["success"], told["kept"], told["background_mse"], difference,
+        told["structure"], told["target_mse"], f"{largest:.2g}",
+    ]  # fmt: skip
+
+
+def told_name(one: Edit) -> list[Any]:
+    """Nodes, method, sampler."""
+    return [one.nodes, one.settings.method, one.settings.formula]
+
+
+def tables(out: Path, scored: Scored, cases: Sequence[Case], more: Sequence[Case]) -> None:
+    """Write all comparisons; what they need is found first.
+
+    Args:
+        cases: of every kind in turn. more: of the large kind, those of `cases` among them.
+    """
+    n = f"{len(cases)} scenes, {STEPS} steps"
+    save_table(
+        out, "editing_methods",
+        f"Methods and samplers, {n}, guidance {GUIDANCE:g}; mean ± standard error. Against: the background's difference to that of "
+        "DDIM with Direct Inversion on leading timesteps at guidance 3, case by case.",
+        ["nodes", "method", "sampler", *HEADER], [[*told_name(one), *cells(scored, one, cases)] for one in methods()],
+    )  # fmt: skip
+    save_table(
+        out, "editing_guidance", f"Direct Inversion under stronger guidance, {n}.",
+        ["guidance", "nodes", "method", "sampler", *HEADER],
+        [[one.settings.guidance, *told_name(one), *cells(scored, one, cases)] for one in guided()],
+    )  # fmt: skip
+    save_table(
+        out, "editing_fewer", f"Fewer steps, edits that begin later, and more or less attention taken over; {len(cases)} scenes.",
+        ["N", "strength", "cross until", "self until", "nodes", "method", "sampler", *HEADER],
+        [
+            [one.steps, one.settings.strength, one.settings.cross_until, one.settings.self_until, *told_name(one),
+             *cells(scored, one, cases)] for one in fewer()
+        ],
+    )  # fmt: skip
+    save_table(
+        out, "editing_large",
+        f"Digit, colour and style at once, Direct Inversion at guidance {STRONG:g}, {len(more)} scenes, {STEPS} steps.",
+        ["nodes", "method", "sampler", *HEADER], [[*told_name(one), *cells(scored, one, more)] for one in large()],
+    )  # fmt: skip
+    save_table(
+        out, "editing_remedies", f"From the report's edit to others, {n}, guidance {STRONG:g}.", ["edit", *HEADER],
+        [[name, *cells(scored, one, cases)] for name, one in remedies()],
+    )  # fmt: skip
+    front(out, scored, cases)
+    pictures(out, scored, cases[:6])
+
+
+def front(out: Path, scored: Scored, cases: Sequence[Case]) -> None:
+    """Success against the background."""
+    figure, axis = plt.subplots(figsize=(6.5, 4.2), constrained_layout=True)
+    for n, nodes in enumerate(NODES):
+        for marker, method in zip("o^sDvP", (*METHODS, "null_text")):
+            some = [one for one in methods() if one.nodes == nodes and one.settings.method == method]
+            if some:
+                rows = [[scored(one, case) for case in cases] for one in some]
+                x = [mean_and_error([row["background_mse"] for row in of])[0] for of in rows]
+                y = [mean_and_error([row["success"] * row["kept"] for row in of])[0] for of in rows]
+                axis.plot(x, y, marker, color=f"C{n}", label=f"{method}, {nodes}", alpha=0.8)
+    axis.set(xlabel="background MSE", ylabel="edited as asked, all else kept (judge)", xscale="log")
+    axis.legend(fontsize=7)
+    save_figure(out, "editing_front", f"A point for each sampler, {len(cases)} scenes, guidance {GUIDANCE:g}.", figure)
+
+
+def pictures(out: Path, scored: Scored, cases: Sequence[Case]) -> None:
+    """The edits of `remedies`, row by row."""
+    rows = [("picture", [case.picture.double() for case in cases])]
+    for name, one in progress.steps(remedies(), "pictures"):
+        rows.append((name, [scored.made(one, case)[1] for case in cases]))
+    rows.append(("what was asked for", [case.truth.double() for case in cases if case.truth is not None]))
+    figure, axes = plt.subplots(len(rows), len(cases), figsize=(1.2 * len(cases) + 3.2, 1.2 * len(rows)), squeeze=False)
+    for line, (name, images) in zip(axes, rows):
+        for axis, image in zip(line, images):
+            axis.imshow(((image.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).numpy())
+            axis.set(xticks=[], yticks=[])
+        line[0].set_ylabel(name.replace(", ", ",\n").replace(": ", ":\n"), rotation=0, ha="right", va="center", fontsize=7)
+    for axis, case in zip(axes[0], cases):
+        axis.set_title(case.kind, fontsize=8)
+    save_figure(out, "editing_pictures", f"The first scenes under guidance {STRONG:g}: the edits of the table, row by row.", figure)

@@ -90,9 +90,10 @@ def guided() -> list[Edit]:
 
 
 def fewer() -> list[Edit]:
-    """Direct Inversion in fewer steps, and beginning later."""
+    """Direct Inversion in fewer steps and in more, beginning later, and with more or less attention taken over."""
     names, chosen = ("ddim", "belm(2)", "stable_belm(3)"), ("log-SNR", "direct", "stable_belm(3)")
     found = [by(nodes, "direct", name, steps=n) for n in (10, 20) for nodes in NODES for name in names]
+    found += [by("leading", "direct", "ddim", steps=200), by(*chosen, steps=200)]
     found += [by(*chosen, strength=strength) for strength in (0.9, 0.8, 0.7)]
     return found + [by(*chosen, cross_until=cross, self_until=own) for cross, own in ((0.2, 0.4), (0.6, 0.6), (0.8, 0.8))]
 
@@ -216,7 +217,7 @@ def tables(out: Path, scored: Scored, cases: Sequence[Case], more: Sequence[Case
         [[one.settings.guidance, *told_name(one), *cells(scored, one, cases)] for one in guided()],
     )  # fmt: skip
     save_table(
-        out, "editing_fewer", f"Fewer steps, edits that begin later, and more or less attention taken over; {len(cases)} scenes.",
+        out, "editing_fewer", f"Other numbers of steps, edits that begin later, more or less attention taken over; {len(cases)} scenes.",
         ["N", "strength", "cross until", "self until", "nodes", "method", "sampler", *HEADER],
         [
             [one.steps, one.settings.strength, one.settings.cross_until, one.settings.self_until, *told_name(one),

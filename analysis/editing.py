@@ -39,7 +39,7 @@ from vsvf.scenes.judge import load_judge
 SCENES = 8
 LINEAR = ("belm(2)", "stable_belm(2)", "stable_belm(3)", "bdia(1)")
 LARGE_SCENES = 12
-FEW, FEWEST = 12, 2  # scenes of (a) and (b), and of (e)
+FEW, FEWEST = 8, 2  # scenes of (a) and (b), and of (e)
 
 
 def grid_of(model: Model, nodes: str, steps: int) -> vsvf.Grid:
@@ -135,7 +135,7 @@ def growth(out: Path, model: Model, cases: Sequence[Case], steps: int) -> None:
     rows = []
     scales = (GUIDANCE, edits.STRONG)
     ways = [("source, guidance 1", "source", 1.0)] + [(f"target, guidance {w:g}", "target", w) for w in scales]
-    jobs = [(nodes, name) for nodes in NODES for name in LINEAR]
+    jobs = [(nodes, name) for nodes in NODES for name in ("bdia(1)", "belm(2)", "stable_belm(3)")]
     for nodes, name in progress.steps(jobs, "growth"):
         grid, cells = grid_of(model, nodes, steps), []
         for _, which, w in ways:
@@ -168,7 +168,7 @@ def main(out: Path, scenes: int = SCENES, steps: int = STEPS, only: str = "abce"
         scored = edits.Scored(out, model, load_judge())
         kinds = len(edits.KINDS)
         more = scene_cases(range(edits.LARGE, edits.LARGE + kinds * LARGE_SCENES, kinds), glyphs)
-        wanted = [edits.BASELINE, *edits.methods(), *edits.guided(), *edits.fewer(), *(one for _, one in edits.remedies())]
+        wanted = [edits.BASELINE, *edits.methods(), *edits.guided(), *edits.varied(), *(one for _, one in edits.remedies())]
         for chosen, which in ((wanted, cases), ([edits.BASELINE, *edits.large()], more)):
             chosen = edits.unique(chosen)
             scored.all(chosen if part is None else chosen[part[0] :: part[1]], which, "edits")

@@ -89,13 +89,16 @@ def guided() -> list[Edit]:
     return [by(nodes, "direct", name, w) for w in (GUIDANCE, STRONG, 7.5) for nodes in NODES for name in names]
 
 
-def fewer() -> list[Edit]:
-    """Direct Inversion in fewer steps and in more, beginning later, and with more or less attention taken over."""
+def varied() -> list[Edit]:
+    """Fewer steps and more, later beginnings, more or less attention taken over, local blends."""
     names, chosen = ("ddim", "belm(2)", "stable_belm(3)"), ("log-SNR", "direct", "stable_belm(3)")
     found = [by(nodes, "direct", name, steps=n) for n in (10, 20) for nodes in NODES for name in names]
     found += [by("leading", "direct", "ddim", steps=200), by(*chosen, steps=200)]
     found += [by(*chosen, strength=strength) for strength in (0.9, 0.8, 0.7)]
-    return found + [by(*chosen, cross_until=cross, self_until=own) for cross, own in ((0.2, 0.4), (0.6, 0.6), (0.8, 0.8))]
+    found += [by(*chosen, cross_until=cross, self_until=own) for cross, own in ((0.2, 0.4), (0.6, 0.6), (0.8, 0.8))]
+    guided, blend, longer = ("log-SNR", "p2p", "stable_belm(3)"), {"blend_words": ("auto",)}, {"cross_until": 0.6}
+    found += [by(*guided, **longer), by(*guided, **blend), by(*guided, **longer, **blend), by(*chosen, **longer, **blend)]
+    return found + [by("leading", method, "ddim", **longer, **blend) for method in ("p2p", "direct")]
 
 
 def large() -> list[Edit]:
@@ -217,11 +220,11 @@ def tables(out: Path, scored: Scored, cases: Sequence[Case], more: Sequence[Case
         [[one.settings.guidance, *told_name(one), *cells(scored, one, cases)] for one in guided()],
     )  # fmt: skip
     save_table(
-        out, "editing_fewer", f"Other numbers of steps, edits that begin later, more or less attention taken over; {len(cases)} scenes.",
-        ["N", "strength", "cross until", "self until", "nodes", "method", "sampler", *HEADER],
+        out, "editing_varied", f"Other numbers of steps, later beginnings, more or less attention taken over; {len(cases)} scenes.",
+        ["N", "strength", "cross until", "self until", "blend", "nodes", "method", "sampler", *HEADER],
         [
-            [one.steps, one.settings.strength, one.settings.cross_until, one.settings.self_until, *told_name(one),
-             *cells(scored, one, cases)] for one in fewer()
+            [one.steps, one.settings.strength, one.settings.cross_until, one.settings.self_until,
+             "yes" if one.settings.blend_words else "", *told_name(one), *cells(scored, one, cases)] for one in varied()
         ],
     )  # fmt: skip
     save_table(

@@ -13,7 +13,7 @@ from vsvf.apps.scenes_model import scenes_model
 from vsvf.scenes import load_glyphs
 from vsvf.scenes.judge import load_judge
 
-LISTS = {"methods": edits.methods, "guided": edits.guided, "fewer": edits.fewer, "large": edits.large}
+LISTS = {"methods": edits.methods, "guided": edits.guided, "varied": edits.varied, "large": edits.large}
 
 
 @pytest.mark.parametrize("name", LISTS)

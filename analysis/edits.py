@@ -15,6 +15,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.figure import Figure
 
 import vsvf
 from analysis import progress
@@ -256,18 +257,35 @@ def front(out: Path, scored: Scored, cases: Sequence[Case]) -> None:
     save_figure(out, "editing_front", f"A point for each sampler, {len(cases)} scenes, guidance {GUIDANCE:g}.", figure)
 
 
+OVERVIEW = (
+    "picture", "O-BELM alone, Heun starter", "O-BELM, Direct Inversion", "stable_belm(3), Direct Inversion",
+    "DDIM, Direct Inversion, pinned", "log-SNR nodes: O-BELM, Direct Inversion", "log-SNR nodes: stable_belm(3), Direct Inversion",
+    "what was asked for",
+)  # fmt: skip
+
+
 def pictures(out: Path, scored: Scored, cases: Sequence[Case]) -> None:
-    """The edits of `remedies`, row by row."""
-    rows = [("picture", [case.picture.double() for case in cases])]
+    """The edits of `remedies`, row by row; and some of these rows."""
+    rows = {"picture": [case.picture.double() for case in cases]}
     for name, one in progress.steps(remedies(), "pictures"):
-        rows.append((name, [scored.made(one, case)[1] for case in cases]))
-    rows.append(("what was asked for", [case.truth.double() for case in cases if case.truth is not None]))
-    figure, axes = plt.subplots(len(rows), len(cases), figsize=(1.2 * len(cases) + 3.2, 1.2 * len(rows)), squeeze=False)
-    for line, (name, images) in zip(axes, rows):
+        rows[name if name not in rows else f"{name} "] = [scored.made(one, case)[1] for case in cases]
+    rows["what was asked for"] = [case.truth.double() for case in cases if case.truth is not None]
+    caption = f"The first scenes under guidance {STRONG:g}"
+    save_figure(out, "editing_pictures", f"{caption}: the edits of the table, row by row.", _sheet(rows, cases))
+    some = {name: rows[name] for name in OVERVIEW}
+    save_figure(out, "editing_overview", f"{caption}; on leading timesteps where nothing is said.", _sheet(some, cases))
+
+
+def _sheet(rows: dict[str, list[torch.Tensor]], cases: Sequence[Case]) -> Figure:
+    figure, axes = plt.subplots(len(rows), len(cases), figsize=(len(cases) + 2.6, len(rows)), squeeze=False)
+    figure.subplots_adjust(hspace=0.05, wspace=0.05)
+    for line, (name, images) in zip(axes, rows.items()):
         for axis, image in zip(line, images):
             axis.imshow(((image.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).numpy())
             axis.set(xticks=[], yticks=[])
-        line[0].set_ylabel(name.replace(", ", ",\n").replace(": ", ":\n"), rotation=0, ha="right", va="center", fontsize=7)
+            axis.spines[:].set_visible(False)
+        label = name.strip().replace(", ", ",\n").replace(": ", ":\n")
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
     for axis, case in zip(axes[0], cases):
         axis.set_title(case.kind, fontsize=8)
-    save_figure(out, "editing_pictures", f"The first scenes under guidance {STRONG:g}: the edits of the table, row by row.", figure)
+    return figure

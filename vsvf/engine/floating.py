@@ -151,13 +151,16 @@ class FloatRegister:
         slope = self.fresh
         if self.single:
             slope = None if alpha == 0.0 else self.buffer[slot].view(self.shape) if slope is None else slope
-            if len(self.pieces) == 1 and not self.wide:
-                matrix, slots = self.pieces[0]
-                slots[out].addmv_(matrix, weights, beta=carry)
-                if slope is not None:
+        if len(self.pieces) == 1 and not self.wide:
+            matrix, slots = self.pieces[0]
+            if slope is not None and not self.single:
+                slots[slot].copy_(slope.reshape(-1))
+            slots[out].addmv_(matrix, weights, beta=carry)
+            if slope is not None:
+                if self.single:
                     self.states[out].add_(slope if slope.dtype is self.dtype else slope.to(self.dtype), alpha=alpha)
-                    self._used_up()
-                return
+                self._used_up()
+            return
         flat = None if slope is None else slope.reshape(-1)
         parts = repeat(None) if flat is None else (flat,) if len(self.pieces) == 1 else flat.split(self.piece)
         copies: Iterable[torch.Tensor | None] = repeat(None)

@@ -1,14 +1,20 @@
 """`vsvf edit` and `vsvf edit-bench`, on the embedded models with few steps."""
 
+import argparse
 import csv
 import json
 import shutil
+from dataclasses import replace
+from importlib import resources
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from vsvf.apps.scenes_model import scenes_model
+from vsvf.commands.applications import grid_of
+from vsvf.grid import Grid
+from vsvf.schedule import Schedule
 
 SMALL = ("--steps", 4)
 
@@ -36,6 +42,36 @@ def test_a_scene_is_edited_and_everything_written(vsvf, tmp_path, captions):
     changed = abs(edited - back)  # outside too, a little: the decoder normalises over the whole picture
     assert changed[:, :28].mean() > changed[:, 36:].mean()
     assert vsvf("rerun", "edit").code == 0
+
+
+def test_a_schedule_without_a_largest_level_begins_where_leading_timesteps_do(vsvf, tmp_path, captions):
+    with resources.as_file(resources.files("vsvf") / "assets" / "scenes") as folder:
+        shutil.copytree(folder, tmp_path / "model")
+    config = tmp_path / "model" / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"rescale_betas_zero_snr": True}))
+    picture = (scenes_model().own()[0][3].permute(1, 2, 0).numpy() + 1.0) * 127.5
+    Image.fromarray(picture.round().astype(np.uint8)).save(tmp_path / "photo.png")
+    options = (
+        "--source",
+        captions[3],
+        "--target",
+        captions[3],
+        "--model",
+        "model",
+        "--method",
+        "resample",
+        "--steps",
+        12,
+        "--json",
+    )
+    result = vsvf("edit", "photo.png", *options)
+    assert result.code == 0, result.err
+    levels = Schedule.from_diffusers(json.loads(config.read_text()))
+    assert levels.sigma_bar_max == np.inf
+    wanted = Grid.from_schedule(levels, 12, "leading", "smallest").sigma_bar[-1]
+    args = argparse.Namespace(spacing="log_snr", final="smallest", steps_offset=None)
+    found = grid_of(args, replace(scenes_model(), schedule=levels), 12).sigma_bar
+    assert found[-1] == pytest.approx(wanted) and np.allclose(np.diff(np.log(found)), np.log(found[1] / found[0]))
 
 
 def test_class_to_class(vsvf):

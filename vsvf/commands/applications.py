@@ -129,10 +129,13 @@ def model_settings(args: argparse.Namespace, model: Model) -> dict[str, Any]:
 
 
 def grid_of(args: argparse.Namespace, model: Model, steps: int) -> Grid:
-    """The nodes of the model's schedule."""
+    """The nodes of the model's schedule. Of a schedule whose sigma_bar is infinite at its end (zero SNR there), karras and log_snr
+    nodes begin where as many leading timesteps do."""
     from vsvf.grid import Grid
 
-    options = {} if args.steps_offset is None else {"steps_offset": args.steps_offset}
+    options: dict[str, Any] = {} if args.steps_offset is None else {"steps_offset": args.steps_offset}
+    if args.spacing in ("karras", "log_snr") and model.schedule.sigma_bar_max == float("inf"):
+        options["sigma_bar_max"] = float(Grid.from_schedule(model.schedule, steps, "leading", args.final).sigma_bar[-1])
     return Grid.from_schedule(model.schedule, steps, args.spacing, args.final, **options)
 
 

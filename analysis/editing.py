@@ -1,21 +1,23 @@
 """Editing: what an inverted latent is worth, where the offset comes from, and what removes the artefacts.
 
 Rendered scenes whose edits have a known result (`vsvf.apps.edit.cases`), the embedded text-to-image model, on leading timesteps
-with an offset of 1 and on log-SNR nodes. Four questions:
+with an offset of 1 and on log-SNR nodes. Five questions:
 
 (a) how much of an inverted latent no solution explains, per formula, starter and nodes; (b) Direct Inversion's offset, split into
 guidance and discretisation; (c) success against the background, for method, sampler, nodes, guidance, steps and strength, of small
-and of large edits, and what removes artefacts; (e) how spurious perturbations grow along the source's and the target's path.
+and of large edits, and what removes artefacts; (d) the main rows of (c) for as many scenes that no setting was chosen on;
+(e) how spurious perturbations grow along the source's and the target's path.
 
-    python -m analysis.editing --out results --scenes 32
+    python -m analysis.editing --out results --scenes 24
 
-(c) takes hours of a core for 32 scenes. It may be shared by processes, `--part 0 2` and `--part 1 2`, and goes on where it was
-stopped; a run without `--part` writes the tables.
+(c) takes three hours of a core for 24 scenes. It may be shared by processes, `--part 0 2` and `--part 1 2`, and goes on where it
+was stopped; a run without `--part` writes the tables.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +28,7 @@ import vsvf
 from analysis import edits, progress, style
 from analysis.common import generator, save_figure, save_table
 from analysis.edits import GUIDANCE, NODES, STEPS
+from vsvf.apps.edit.bench import encoded
 from vsvf.apps.edit.cases import Case, scene_cases
 from vsvf.apps.edit.loop import Conditions
 from vsvf.apps.edit.offsets import offsets
@@ -39,17 +42,12 @@ from vsvf.scenes.judge import load_judge
 SCENES = 8
 LINEAR = ("belm(2)", "stable_belm(2)", "stable_belm(3)", "bdia(1)")
 LARGE_SCENES = 12
-FEW, FEWEST = 8, 2  # scenes of (a) and (b), and of (e)
+FEW = 8  # scenes of (a), (b) and (e)
 
 
 def grid_of(model: Model, nodes: str, steps: int) -> vsvf.Grid:
     """The nodes of this name."""
     return vsvf.Grid.from_schedule(model.schedule, steps, **NODES[nodes])
-
-
-def encoded(model: Model, case: Case) -> torch.Tensor:
-    """x_0 of a case's picture, float64."""
-    return model.codec.encode(case.picture[None].double()).double()
 
 
 def window_share(model: Model, prompt: str, guidance: float, latent: vsvf.State, plan: vsvf.Plan) -> float:
@@ -144,23 +142,24 @@ def growth(out: Path, model: Model, cases: Sequence[Case], steps: int) -> None:
                 predictor = model.predict([getattr(case, which)], w)
                 noise = vsvf.predictors.noise((1, *model.latents), predictor, grid, generator=generator(1), dtype=torch.float64)
                 found.append(float(vsvf.examine(predictor, noise, grid, name).sampling.growth.max()))
-            mean, error, _ = mean_and_error(found)
-            cells.append(f"{mean:.3g} ± {error:.1g}")
+            mean = math.exp(sum(map(math.log, found)) / len(found))
+            cells.append(f"{mean:.2g} ({min(found):.2g} … {max(found):.2g})")
         rows.append([nodes, name, *cells])
     save_table(
         out, "editing_growth",
-        f"Largest growth of perturbations that no solution has, sampling from noise in {steps} steps; {len(cases)} scenes.",
+        f"Largest growth of perturbations that no solution has, sampling from noise in {steps} steps: geometric mean over "
+        f"{len(cases)} scenes (least … most).",
         ["nodes", "formula", *(title for title, _, _ in ways)], rows,
     )  # fmt: skip
 
 
-def main(out: Path, scenes: int = SCENES, steps: int = STEPS, only: str = "abce", part: tuple[int, int] | None = None) -> None:
+def main(out: Path, scenes: int = SCENES, steps: int = STEPS, only: str = "abcde", part: tuple[int, int] | None = None) -> None:
     """Write editing_*.csv and figures into `out`.
 
     Args:
         scenes: how many cases of (c), of the kinds in turn; (a), (b) and (e) take the first of them.
-        steps: of (a), (b) and (e). only: the questions, letters of "abce".
-        part: (i, n): find every n-th of the edits of (c), from the i-th on, and write no tables.
+        steps: of (a), (b) and (e). only: the questions, letters of "abcde".
+        part: (i, n): find every n-th of the edits of (c) and (d), from the i-th on, and write no tables.
     """
     glyphs = load_glyphs()
     model, cases = scenes_model(), scene_cases(range(scenes), glyphs)
@@ -174,12 +173,17 @@ def main(out: Path, scenes: int = SCENES, steps: int = STEPS, only: str = "abce"
             scored.all(chosen if part is None else chosen[part[0] :: part[1]], which, "edits")
         if part is None:
             edits.tables(out, scored, cases, more)
+    if "d" in only:
+        scored, others = edits.Scored(out, model, load_judge()), scene_cases(range(scenes, 2 * scenes), glyphs)
+        scored.all(edits.confirmed() if part is None else edits.confirmed()[part[0] :: part[1]], others, "confirmation")
+        if part is None:
+            edits.confirmation(out, scored, others)
     if "a" in only:
         latents(out, model, cases[:FEW], steps)
     if "b" in only:
         offset_split(out, model, cases[:FEW], steps)
     if "e" in only:
-        growth(out, model, cases[:FEWEST], steps)
+        growth(out, model, cases[:FEW], steps)
 
 
 if __name__ == "__main__":
@@ -187,7 +191,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--scenes", type=int, default=SCENES)
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--only", default="abce", metavar="LETTERS")
+    parser.add_argument("--only", default="abcde", metavar="LETTERS")
     parser.add_argument("--part", nargs=2, type=int, metavar=("I", "N"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

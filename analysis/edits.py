@@ -20,17 +20,15 @@ from matplotlib.figure import Figure
 import vsvf
 from analysis import progress
 from analysis.common import save_figure, save_table
-from vsvf.apps.edit import Settings, edit
+from analysis.guided import NODES as guided_nodes
+from vsvf.apps.edit import Settings
+from vsvf.apps.edit.bench import attempt, floor
 from vsvf.apps.edit.cases import KINDS, Case
-from vsvf.apps.edit.scores import mean_and_error, scores
+from vsvf.apps.edit.scores import mean_and_error
 from vsvf.apps.models import Model
-from vsvf.errors import FixedPointOverflowError, NonFiniteError
 from vsvf.scenes.judge import Judge
 
-NODES: dict[str, dict[str, Any]] = {
-    "leading": {"spacing": "leading", "final": "smallest", "steps_offset": 1},
-    "log-SNR": {"spacing": "log_snr", "final": "smallest"},
-}
+NODES = {name: guided_nodes[name] for name in ("leading", "log-SNR")}
 STEPS, GUIDANCE, STRONG = 50, 3.0, 5.0
 SAMPLERS = ("ddim", "edict(0.93)", "bdia(1)", "belm(2)", "stable_belm(3)")
 MORE = ("mccallum_foster(0.999)", "ees25")
@@ -95,11 +93,21 @@ def varied() -> list[Edit]:
     names, chosen = ("ddim", "belm(2)", "stable_belm(3)"), ("log-SNR", "direct", "stable_belm(3)")
     found = [by(nodes, "direct", name, steps=n) for n in (10, 20) for nodes in NODES for name in names]
     found += [by("leading", "direct", "ddim", steps=200), by(*chosen, steps=200)]
+    found += [by(*chosen, guidance_up=up) for up in (2.0, 3.0)]
     found += [by(*chosen, strength=strength) for strength in (0.9, 0.8, 0.7)]
     found += [by(*chosen, cross_until=cross, self_until=own) for cross, own in ((0.2, 0.4), (0.6, 0.6), (0.8, 0.8))]
     guided, blend, longer = ("log-SNR", "p2p", "stable_belm(3)"), {"blend_words": ("auto",)}, {"cross_until": 0.6}
     found += [by(*guided, **longer), by(*guided, **blend), by(*guided, **longer, **blend), by(*chosen, **longer, **blend)]
     return found + [by("leading", method, "ddim", **longer, **blend) for method in ("p2p", "direct")]
+
+
+def confirmed() -> list[Edit]:
+    """What was said of the scenes that settings were chosen on, for scenes that had no part in it."""
+    found = [BASELINE, by("leading", "resample", "belm(2)"), by("leading", "direct", "belm(2)")]
+    found += [by("log-SNR", "direct", name) for name in ("belm(2)", "stable_belm(3)")]
+    found += [by("log-SNR", "p2p", "stable_belm(3)", blend_words=("auto",))]
+    found += [by("leading", "p2p", "ddim", cross_until=0.6, blend_words=("auto",))]
+    return found + [by(nodes, "direct", name, STRONG) for nodes in NODES for name in ("ddim", "belm(2)", "stable_belm(3)")]
 
 
 def large() -> list[Edit]:
@@ -163,15 +171,8 @@ class Scored:
 
     def made(self, one: Edit, case: Case) -> tuple[dict[str, Any], torch.Tensor]:
         """The same, made anew, with the picture; a grey one where the march overflowed."""
-        x = self.model.codec.encode(case.picture[None].double()).double()
-        row: dict[str, Any] = {"edit": one.key, "case": case.name, "kind": case.kind}
-        try:
-            edited = edit(self.model, x, [case.source], [case.target], one.grid(self.model), one.settings)
-            picture = self.model.codec.decode(edited.x)[0].double()
-            row |= {"nfe": edited.nfe_up + edited.nfe_down + edited.extra, "largest": float(edited.x.abs().max() / x.abs().max())}
-        except (NonFiniteError, FixedPointOverflowError):
-            picture, row["nfe"], row["largest"] = torch.zeros_like(case.picture.double()), 0, math.inf
-        return row | scores(picture, case, self.judge), picture
+        row, picture = attempt(self.model, case, one.grid(self.model), one.settings, self.judge)
+        return {"edit": one.key, **row, "nfe": row["nfe_up"] + row["nfe_down"] + row["extra"]}, picture
 
     def all(self, edits: Iterable[Edit], cases: Sequence[Case], what: str) -> None:
         """Find what is missing, with a progress display."""
@@ -190,7 +191,7 @@ def cells(scored: Scored, one: Edit, cases: Sequence[Case]) -> list[Any]:
     measures = {key: [row[key] for row in rows] for key in ("success", "kept", "background_mse", "structure", "target_mse")}
     told = {key: "{:.3g} ± {:.1g}".format(*mean_and_error(values)) for key, values in measures.items()}
     difference = "" if one == BASELINE else "{:+.3f} ± {:.3f}".format(*mean_and_error(apart))
-    largest = max(row["largest"] for row in rows)
+    largest = max(math.inf if row["largest"] is None else row["largest"] for row in rows)
     return [
         len(rows), max(row["nfe"] for row in rows), told["success"], told["kept"], told["background_mse"], difference,
         told["structure"], told["target_mse"], f"{largest:.2g}",
@@ -209,10 +210,11 @@ def tables(out: Path, scored: Scored, cases: Sequence[Case], more: Sequence[Case
         cases: of every kind in turn. more: of the large kind, those of `cases` among them.
     """
     n = f"{len(cases)} scenes, {STEPS} steps"
+    alone = "{:.2g} ± {:.1g}".format(*mean_and_error([floor(scored.model, case, None)["background_mse"] for case in cases]))
     save_table(
         out, "editing_methods",
         f"Methods and samplers, {n}, guidance {GUIDANCE:g}; mean ± standard error. Against: the background's difference to that of "
-        "DDIM with Direct Inversion on leading timesteps at guidance 3, case by case.",
+        f"DDIM with Direct Inversion on leading timesteps at guidance 3, case by case. The autoencoder alone: {alone}.",
         ["nodes", "method", "sampler", *HEADER], [[*told_name(one), *cells(scored, one, cases)] for one in methods()],
     )  # fmt: skip
     save_table(
@@ -222,9 +224,9 @@ def tables(out: Path, scored: Scored, cases: Sequence[Case], more: Sequence[Case
     )  # fmt: skip
     save_table(
         out, "editing_varied", f"Other numbers of steps, later beginnings, more or less attention taken over; {len(cases)} scenes.",
-        ["N", "strength", "cross until", "self until", "blend", "nodes", "method", "sampler", *HEADER],
+        ["N", "guidance up", "strength", "cross until", "self until", "blend", "nodes", "method", "sampler", *HEADER],
         [
-            [one.steps, one.settings.strength, one.settings.cross_until, one.settings.self_until,
+            [one.steps, one.settings.guidance_up, one.settings.strength, one.settings.cross_until, one.settings.self_until,
              "yes" if one.settings.blend_words else "", *told_name(one), *cells(scored, one, cases)] for one in varied()
         ],
     )  # fmt: skip
@@ -239,6 +241,15 @@ def tables(out: Path, scored: Scored, cases: Sequence[Case], more: Sequence[Case
     )  # fmt: skip
     front(out, scored, cases)
     pictures(out, scored, cases[:6])
+
+
+def confirmation(out: Path, scored: Scored, cases: Sequence[Case]) -> None:
+    """Write the edits of `confirmed` for these cases."""
+    save_table(
+        out, "editing_confirmed", f"{len(cases)} scenes that no setting was chosen on, {STEPS} steps.",
+        ["guidance", "nodes", "method", "sampler", *HEADER],
+        [[one.settings.guidance, *told_name(one), *cells(scored, one, cases)] for one in confirmed()],
+    )  # fmt: skip
 
 
 def front(out: Path, scored: Scored, cases: Sequence[Case]) -> None:

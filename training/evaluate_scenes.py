@@ -33,6 +33,7 @@ from vsvf.scenes.judge import agreement, load_judge
 PARTS = ("samples", "autoencoder", "order", "speed", "bits")
 METHODS = ("ddim", "belm(2)", "deis(3)", "stable_belm(3)")
 ORDER_STEPS = (200, 400, 800)
+PROMPT = "a red three on a blue background"
 Measured = tuple[str, float, list[float]]
 
 
@@ -63,7 +64,9 @@ def judged(count: int, digits: int, guidance: float, steps: int, seed: int) -> t
     return {name: right[name] / count for name in names}, torch.cat(shown), texts
 
 
-def orders(guidance: float, numbers: Sequence[int] = ORDER_STEPS, low: float = 0.2, high: float = 0.5) -> Iterator[Measured]:
+def orders(
+    guidance: float, numbers: Sequence[int] = ORDER_STEPS, low: float = 0.2, high: float = 0.5, prompt: str = PROMPT, seed: int = 3
+) -> Iterator[Measured]:
     """Each method, its measured order on the guided network in float64 between two sigma_bar, and its errors.
 
     The march begins on the path of a noise at sigma_bar = 10; the order is the slope of the last two errors. Two things hide an
@@ -71,7 +74,7 @@ def orders(guidance: float, numbers: Sequence[int] = ORDER_STEPS, low: float = 0
     ripple with a period of 6.3 timesteps. And above sigma_bar = 0.5 the attention of the middle block turns from one key to another
     within a tenth of a timestep here and there, which to longer steps is a jump of the slope.
     """
-    eps = predictors.scenes("a red three on a blue background", guidance, dtype=torch.float64)
+    eps = predictors.scenes(prompt, guidance, dtype=torch.float64)
 
     def between(top: float, bottom: float, steps: int) -> vsvf.Grid:
         return vsvf.Grid.from_schedule(vsvf.Schedule.edm(bottom, top), steps, "karras", "smallest")
@@ -80,7 +83,7 @@ def orders(guidance: float, numbers: Sequence[int] = ORDER_STEPS, low: float = 0
         return vsvf.integrate(eps, x, grid.sigma_bar[::-1], "rk4")[0]
 
     above = between(10.0, high, 400)
-    generator = torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(seed)
     noise = predictors.noise((1, *LATENTS), eps, above, generator=generator, dtype=torch.float64)
     start = exactly(noise, above) if high < 10.0 else noise
     reference = exactly(start, between(high, low, max(numbers) * 5 // 4))
@@ -120,6 +123,8 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=5.0)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--order-steps", nargs="+", type=int, default=ORDER_STEPS, metavar="N")
+    parser.add_argument("--order-prompt", default=PROMPT, metavar="TEXT")
+    parser.add_argument("--order-seed", type=int, default=3, help="of the noise")
     parser.add_argument("--order-range", nargs=2, type=float, default=(0.2, 0.5), metavar=("LOW", "HIGH"), help="of sigma_bar")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
@@ -143,11 +148,11 @@ def main() -> None:
         error, spread = measure(vae, read_glyphs(args.data, "test"), 1000)
         print(f"autoencoder, 1000 test scenes: MSE {error:.5f}, scaled latents' deviation {spread * vae.config.scaling_factor:.4f}")
     if "order" in args.parts:
-        for name, slope, errors in orders(args.guidance, args.order_steps, *args.order_range):
+        for name, slope, errors in orders(args.guidance, args.order_steps, *args.order_range, args.order_prompt, args.order_seed):
             print(f"{name}: order {slope:.3f}, errors {' '.join(f'{e:.3g}' for e in errors)} at {args.order_steps}", flush=True)
     if "speed" in args.parts:
         began = time.perf_counter()
-        draw(["a red three on a blue background"] * 8, args.guidance, args.steps, torch.Generator().manual_seed(0))
+        draw([PROMPT] * 8, args.guidance, args.steps, torch.Generator().manual_seed(0))
         print(f"8 prompts, {args.steps} steps: {time.perf_counter() - began:.1f} s with {args.threads} thread(s), loading included")
     if "bits" in args.parts:
         for guidance in (1.0, 3.0, 7.5):

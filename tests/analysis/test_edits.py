@@ -13,7 +13,13 @@ from vsvf.apps.scenes_model import scenes_model
 from vsvf.scenes import load_glyphs
 from vsvf.scenes.judge import load_judge
 
-LISTS = {"methods": edits.methods, "guided": edits.guided, "varied": edits.varied, "large": edits.large}
+LISTS = {
+    "methods": edits.methods,
+    "guided": edits.guided,
+    "varied": edits.varied,
+    "large": edits.large,
+    "confirmed": edits.confirmed,
+}
 
 
 @pytest.mark.parametrize("name", LISTS)

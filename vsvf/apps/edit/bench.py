@@ -54,30 +54,41 @@ def configurations(
     ]
 
 
-def one_edit(
-    model: Model, case: Case, configuration: Configuration, grid: Grid, base: Settings, judge: Judge | None
-) -> tuple[dict[str, Any], torch.Tensor]:
-    """A row of measures, and the picture (C, H, W). A march that overflows gives a grey picture, and says so in the row."""
-    words = case.words if configuration.blend else ()
-    chosen = {key: value for key, value in asdict(configuration).items() if key != "blend"}
-    up = 1.0 if configuration.method == "null_text" else base.guidance_up
-    settings = replace(base, **chosen, blend_words=words, guidance_up=up)
-    x = model.codec.encode(case.picture[None].double()).double()
-    row: dict[str, Any] = {"case": case.name, "kind": case.kind, **asdict(configuration)}
+def encoded(model: Model, case: Case) -> torch.Tensor:
+    """x_0 (1, …) of a case's picture, float64."""
+    return model.codec.encode(case.picture[None].double()).double()
+
+
+def attempt(model: Model, case: Case, grid: Grid, settings: Settings, judge: Judge | None) -> tuple[dict[str, Any], torch.Tensor]:
+    """An edit's calls of the network, its largest latent over the picture's and its `scores`; and the picture (C, H, W). A march
+    that overflows gives a grey picture, and says so in the row."""
+    x = encoded(model, case)
+    row: dict[str, Any] = {"case": case.name, "kind": case.kind}
     try:
         edited = edit(model, x, [case.source], [case.target], grid, settings)
         picture = model.codec.decode(edited.x)[0].double().cpu()
         row |= {"nfe_up": edited.nfe_up, "nfe_down": edited.nfe_down, "extra": edited.extra, "overflow": False}
-        row["source_error"] = edited.source_error
+        row |= {"source_error": edited.source_error, "largest": float(edited.x.abs().max() / x.abs().max())}
     except (NonFiniteError, FixedPointOverflowError):
         picture = torch.zeros_like(case.picture.double())
-        row |= {"nfe_up": 0, "nfe_down": 0, "extra": 0, "overflow": True, "source_error": None}
-    return row | scores(picture, case, judge) | measures(picture, case), picture
+        row |= {"nfe_up": 0, "nfe_down": 0, "extra": 0, "overflow": True, "source_error": None, "largest": None}
+    return row | scores(picture, case, judge), picture
+
+
+def one_edit(
+    model: Model, case: Case, configuration: Configuration, grid: Grid, base: Settings, judge: Judge | None
+) -> tuple[dict[str, Any], torch.Tensor]:
+    """A row of measures, and the picture, of `attempt`."""
+    words = case.words if configuration.blend else ()
+    chosen = {key: value for key, value in asdict(configuration).items() if key != "blend"}
+    up = 1.0 if configuration.method == "null_text" else base.guidance_up
+    row, picture = attempt(model, case, grid, replace(base, **chosen, blend_words=words, guidance_up=up), judge)
+    return row | asdict(configuration) | measures(picture, case), picture
 
 
 def floor(model: Model, case: Case, judge: Judge | None) -> dict[str, Any]:
     """The same measures of the picture itself, after the autoencoder: no edit leaves the background better."""
-    picture = model.codec.decode(model.codec.encode(case.picture[None].double()).double())[0].double().cpu()
+    picture = model.codec.decode(encoded(model, case))[0].double().cpu()
     row = {"case": case.name, "kind": case.kind, "method": "none", "formula": "-", "guidance": 1.0, "strength": 0.0, "blend": False}
-    row |= {"nfe_up": 0, "nfe_down": 0, "extra": 0, "overflow": False, "source_error": None}
+    row |= {"nfe_up": 0, "nfe_down": 0, "extra": 0, "overflow": False, "source_error": None, "largest": 1.0}
     return row | scores(picture, case, judge) | measures(picture, case)

@@ -104,7 +104,7 @@ def varied() -> list[Edit]:
 def confirmed() -> list[Edit]:
     """What was said of the scenes that settings were chosen on, for scenes that had no part in it."""
     found = [BASELINE, by("leading", "resample", "belm(2)"), by("leading", "direct", "belm(2)")]
-    found += [by("log-SNR", "direct", name) for name in ("belm(2)", "stable_belm(3)")]
+    found += [by("log-SNR", "direct", name) for name in ("ddim", "belm(2)", "stable_belm(3)")]
     found += [by("log-SNR", "p2p", "stable_belm(3)", blend_words=("auto",))]
     found += [by("leading", "p2p", "ddim", cross_until=0.6, blend_words=("auto",))]
     return found + [by(nodes, "direct", name, STRONG) for nodes in NODES for name in ("ddim", "belm(2)", "stable_belm(3)")]

@@ -82,10 +82,9 @@ def orders(
     def exactly(x: torch.Tensor, grid: vsvf.Grid) -> torch.Tensor:
         return vsvf.integrate(eps, x, grid.sigma_bar[::-1], "rk4")[0]
 
-    above = between(10.0, high, 400)
     generator = torch.Generator().manual_seed(seed)
-    noise = predictors.noise((1, *LATENTS), eps, above, generator=generator, dtype=torch.float64)
-    start = exactly(noise, above) if high < 10.0 else noise
+    noise = predictors.noise((1, *LATENTS), eps, between(10.0, low, 400), generator=generator, dtype=torch.float64)
+    start = exactly(noise, between(10.0, high, 400)) if high < 10.0 else noise
     reference = exactly(start, between(high, low, max(numbers) * 5 // 4))
     for name in METHODS:
         grids = [between(high, low, steps) for steps in numbers]

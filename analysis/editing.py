@@ -5,13 +5,13 @@ with an offset of 1 and on log-SNR nodes. Five questions:
 
 (a) how much of an inverted latent no solution explains, per formula, starter and nodes; (b) Direct Inversion's offset, split into
 guidance and discretisation; (c) success against the background, for method, sampler, nodes, guidance, steps and strength, of small
-and of large edits, and what removes artefacts; (d) the main rows of (c) for as many scenes that no setting was chosen on;
+and of large edits, and what removes artefacts; (d) the main rows of (c) for scenes that no setting was chosen on;
 (e) how spurious perturbations grow along the source's and the target's path.
 
-    python -m analysis.editing --out results --scenes 24
+    python -m analysis.editing --out results --scenes 24 --confirm 280
 
-(c) takes three hours of a core for 24 scenes. It may be shared by processes, `--part 0 2` and `--part 1 2`, and goes on where it
-was stopped; a run without `--part` writes the tables.
+(c) takes an hour of a core for 24 scenes, (d) as long for 200. Both may be shared by processes, `--part 0 2` and `--part 1 2`, and
+go on where they were stopped; a run without `--part` writes the tables.
 """
 
 from __future__ import annotations
@@ -153,13 +153,21 @@ def growth(out: Path, model: Model, cases: Sequence[Case], steps: int) -> None:
     )  # fmt: skip
 
 
-def main(out: Path, scenes: int = SCENES, steps: int = STEPS, only: str = "abcde", part: tuple[int, int] | None = None) -> None:
+def main(
+    out: Path,
+    scenes: int = SCENES,
+    steps: int = STEPS,
+    only: str = "abcde",
+    part: tuple[int, int] | None = None,
+    confirm: int | None = None,
+) -> None:
     """Write editing_*.csv and figures into `out`.
 
     Args:
         scenes: how many cases of (c), of the kinds in turn; (a), (b) and (e) take the first of them.
         steps: of (a), (b) and (e). only: the questions, letters of "abcde".
         part: (i, n): find every n-th of the edits of (c) and (d), from the i-th on, and write no tables.
+        confirm: how many cases of (d), those after the `scenes` of (c); as many if None.
     """
     glyphs = load_glyphs()
     model, cases = scenes_model(), scene_cases(range(scenes), glyphs)
@@ -174,7 +182,7 @@ def main(out: Path, scenes: int = SCENES, steps: int = STEPS, only: str = "abcde
         if part is None:
             edits.tables(out, scored, cases, more)
     if "d" in only:
-        scored, others = edits.Scored(out, model, load_judge()), scene_cases(range(scenes, 2 * scenes), glyphs)
+        scored, others = edits.Scored(out, model, load_judge()), scene_cases(range(scenes, scenes + (confirm or scenes)), glyphs)
         scored.all(edits.confirmed() if part is None else edits.confirmed()[part[0] :: part[1]], others, "confirmation")
         if part is None:
             edits.confirmation(out, scored, others)
@@ -190,10 +198,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m analysis.editing", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--scenes", type=int, default=SCENES)
+    parser.add_argument("--confirm", type=int, metavar="SCENES", help="of (d); as many as --scenes if not given")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--only", default="abcde", metavar="LETTERS")
     parser.add_argument("--part", nargs=2, type=int, metavar=("I", "N"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    main(args.out, args.scenes, args.steps, args.only, args.part)
+    main(args.out, args.scenes, args.steps, args.only, args.part, args.confirm)

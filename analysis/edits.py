@@ -35,6 +35,7 @@ MORE = ("mccallum_foster(0.999)", "ees25")
 METHODS = ("resample", "p2p", "direct", "negative_prompt", "masactrl")
 PUBLISHED = ("p2p", "negative_prompt", "null_text")  # with DDIM on leading timesteps, as their papers have them
 LARGE = KINDS.index("several")
+BATCH = 8  # pictures at once
 
 
 @dataclass(frozen=True)
@@ -161,24 +162,26 @@ class Scored:
 
     def __call__(self, one: Edit, case: Case) -> dict[str, Any]:
         """The scores of `vsvf.apps.edit.scores`, the calls of the network, and the largest latent against the picture's."""
-        found = self.known.get((one.key, case.name))
-        if found is None:
-            found, _ = self.made(one, case)
-            with self.file.open("a") as file:
-                file.write(json.dumps(found) + "\n")
-            self.known[one.key, case.name] = found
-        return found
+        if (one.key, case.name) not in self.known:
+            self.made(one, [case])
+        return self.known[one.key, case.name]
 
-    def made(self, one: Edit, case: Case) -> tuple[dict[str, Any], torch.Tensor]:
-        """The same, made anew, with the picture; a grey one where the march overflowed."""
-        row, picture = attempt(self.model, case, one.grid(self.model), one.settings, self.judge)
-        return {"edit": one.key, **row, "nfe": row["nfe_up"] + row["nfe_down"] + row["extra"]}, picture
+    def made(self, one: Edit, cases: Sequence[Case]) -> list[torch.Tensor]:
+        """Make the edit of all cases in one batch, and keep the scores; the pictures, grey ones where a march overflowed."""
+        found = attempt(self.model, cases, one.grid(self.model), one.settings, self.judge)
+        for row, _ in found:
+            row |= {"edit": one.key, "nfe": row["nfe_up"] + row["nfe_down"] + row["extra"]}
+            self.known[one.key, row["case"]] = row
+        with self.file.open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row, _ in found)
+        return [picture for _, picture in found]
 
     def all(self, edits: Iterable[Edit], cases: Sequence[Case], what: str) -> None:
         """Find what is missing, with a progress display."""
-        jobs = [(one, case) for one in unique(edits) for case in cases if (one.key, case.name) not in self.known]
-        for one, case in progress.steps(jobs, what):
-            self(one, case)
+        parts = [(one, cases[i : i + BATCH]) for one in unique(edits) for i in range(0, len(cases), BATCH)]
+        jobs = [(one, part) for one, part in parts if any((one.key, case.name) not in self.known for case in part)]
+        for one, part in progress.steps(jobs, what):
+            self.made(one, part)
 
 
 HEADER = ["n", "NFE", "success", "kept", "background MSE", "against", "structure", "target MSE", "largest latent"]
@@ -279,7 +282,7 @@ def pictures(out: Path, scored: Scored, cases: Sequence[Case]) -> None:
     """The edits of `remedies`, row by row; and some of these rows."""
     rows = {"picture": [case.picture.double() for case in cases]}
     for name, one in progress.steps(remedies(), "pictures"):
-        rows[name if name not in rows else f"{name} "] = [scored.made(one, case)[1] for case in cases]
+        rows[name if name not in rows else f"{name} "] = scored.made(one, cases)
     rows["what was asked for"] = [case.truth.double() for case in cases if case.truth is not None]
     caption = f"The first scenes under guidance {STRONG:g}"
     save_figure(out, "editing_pictures", f"{caption}: the edits of the table, row by row.", _sheet(rows, cases))

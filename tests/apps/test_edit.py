@@ -3,6 +3,7 @@
 import gc
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from diffusers_models import noise, small_stable_diffusion
@@ -133,6 +134,27 @@ def test_all_methods_make_different_edits(model, grid):
     assert found["resample"].source is None and found["direct"].source_error < 1e-4 < found["p2p"].source_error
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings("p2p", "ddim", reweight={"sits": 3.0}),
+        Settings("direct", "stable_belm(3)", blend_words=("auto",), blend_after=0.0),
+        Settings("direct", "ees25"),
+        Settings("masactrl", "belm(2)"),
+        Settings("negative_prompt", "edict(0.93)"),
+    ],
+    ids=lambda settings: settings.method + settings.formula,
+)
+def test_pictures_of_other_prompts_go_in_one_batch(model, grid, settings):
+    """Each has its own tokens, matrices and words: the edit is what it is alone, to the network's rounding in float32."""
+    x, sources, targets = noise(3, 4, 8, 8, dtype=torch.float64), SOURCE * 3, [*TARGET, *LONGER, "a cat sits by zoo"]
+    together = edit(model, x, sources, targets, grid, settings)
+    alone = [edit(model, x[n : n + 1], sources[:1], targets[n : n + 1], grid, settings).x for n in range(3)]
+    assert torch.allclose(together.x, torch.cat(alone), rtol=0.0, atol=2e-4)
+    wrong = [edit(model, x[n : n + 1], sources[:1], targets[n - 1 : n or None], grid, settings).x for n in range(3)]
+    assert all((x - y).abs().max() > 1e-2 for x, y in zip(together.x.split(1), wrong))
+
+
 def test_negative_prompt_inversion_takes_the_source_for_no_prompt(model, grid):
     """Its guided source is then unguided, and DDIM's own error is all there is."""
     edited = edit(model, X, SOURCE, SOURCE, grid, Settings("negative_prompt", "ddim", guidance=7.0, attention="none", maps=True))
@@ -261,14 +283,14 @@ def test_the_mask_of_a_local_blend_by_hand(model):
             target[0, 3, 0, 2] = 1.0
             return [source, target]
 
-    blend = LocalBlend(Seen(), ([1], [2]), threshold=0.3, after=0.2)
+    blend = LocalBlend(Seen(), (np.eye(3)[1:2], np.eye(3)[2:]), threshold=0.3, after=0.2)
     assert blend.mask(0.1, X) is None
     mask = blend.mask(0.2, X)[0, 0]
     expected = torch.zeros(8, 8, dtype=torch.bool)
     expected[:4, :4] = expected[4:, :4] = True  # 2 x 2 of 4 x 4 around each corner, doubled
     assert torch.equal(mask, expected)
     with pytest.raises(ValueError, match="needs a word"):
-        LocalBlend(Seen(), ([], []))
+        LocalBlend(Seen(), (np.zeros((1, 3)), np.zeros((1, 3))))
     with pytest.raises(ValueError, match="scope"):
         MaskBlend(mask, "some")
 
@@ -371,7 +393,7 @@ def test_what_cannot_be_edited_is_named(model, grid):
             Settings(**wrong)
     with pytest.raises(ValueError, match="is Direct Inversion"):
         Settings("p2p", source="pinned")
-    assert edit(model, X, SOURCE, LONGER, grid, Settings(guidance=2.0)).tokens[1].words == ("a", "red", "cat", "sits")
+    assert edit(model, X, SOURCE, LONGER, grid, Settings(guidance=2.0)).tokens[0][1].words == ("a", "red", "cat", "sits")
 
 
 def test_the_offset_of_direct_inversion_is_guidance_alone_for_an_exact_sampler(model, grid):

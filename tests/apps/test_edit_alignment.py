@@ -48,13 +48,15 @@ def test_replacement_keeps_sums_and_is_the_identity_between_equal_prompts(genera
 def test_refinement_by_hand():
     """A word put in: it is new, what stands behind it comes from one place earlier."""
     source, target = tokens("a cat sits", (1, 1, 1), (1, 2, 3)), tokens("a red cat sits", (1, 1, 1, 1), (1, 9, 2, 3))
-    places, known = refinement(source, target)
-    assert known.tolist() == [1, 1, 0, 1, 1, 1, 1, 1]
-    assert places[known > 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
-    places, known = refinement(target, source)
-    assert known.tolist() == [1] * 8 and places.tolist() == [0, 1, 3, 4, 5, 6, 7, 7]
-    places, known = refinement(source, tokens("a dog sits", (1, 1, 1), (1, 7, 3)))
-    assert known.tolist() == [1, 1, 0, 1, 1, 1, 1, 1] and places.tolist()[3:] == [3, 4, 5, 6, 7]
+
+    def read(matrix, own):
+        assert ((matrix == 0) | (matrix == 1)).all() and (matrix.sum(0) + own == 1).all()
+        return own.tolist(), [int(column.argmax()) for column, new in zip(matrix.T, own) if not new]
+
+    assert read(*refinement(source, target)) == ([0, 0, 1, 0, 0, 0, 0, 0], [0, 1, 2, 3, 4, 5, 6])
+    assert read(*refinement(target, source)) == ([0] * 8, [0, 1, 3, 4, 5, 6, 7, 7])
+    own, places = read(*refinement(source, tokens("a dog sits", (1, 1, 1), (1, 7, 3))))
+    assert own == [0, 0, 1, 0, 0, 0, 0, 0] and places[2:] == [3, 4, 5, 6, 7]
 
 
 def test_equaliser_and_changed_words():

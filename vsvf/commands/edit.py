@@ -262,7 +262,7 @@ def _write_maps(folder: Any, edited: Edited, width: int) -> list[str]:
     assert edited.maps is not None and edited.tokens is not None
     maps = edited.maps[min(edited.maps)][1][0]
     names = []
-    for number, (word, places) in enumerate(zip(edited.tokens[1].words, edited.tokens[1].places)):
+    for number, (word, places) in enumerate(zip(edited.tokens[0][1].words, edited.tokens[0][1].places)):
         heat = maps[..., list(places)].sum(-1)
         heat = F.interpolate(heat[None, None], (max(width, 64), max(width, 64)), mode="nearest")[0]
         name = f"maps-{number:02d}-{re.sub(r'[^0-9a-z]', '', word.strip(MARKS)) or 'word'}.png"

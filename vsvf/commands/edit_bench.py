@@ -50,7 +50,7 @@ goes on where it stopped.
 
 {FORMULAS}"""
 
-KEYS = ("count", "steps", "method", "formula", "guidance", "strength", "blend", "pie", "sheet", *SHARED)
+KEYS = ("count", "batch", "steps", "method", "formula", "guidance", "strength", "blend", "pie", "sheet", *SHARED)
 BLENDS = {"off": False, "on": True}
 CONFIGURATION = ("method", "formula", "guidance", "strength", "blend")
 
@@ -67,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strength", nargs="+", type=finite, default=[1.0], metavar="S", help="(default 1)")
     parser.add_argument("--blend", nargs="+", choices=tuple(BLENDS), default=["off"], help="local blend on the changed words")
     parser.add_argument("--steps", type=positive, default=50, metavar="N", help="(default 50)")
+    parser.add_argument("--batch", type=positive, default=8, metavar="B", help="pictures at once (default 8)")
     parser.add_argument("--sheet", type=positive, default=8, metavar="N", help="how many pictures the sheet shows (default 8)")
     add_method_arguments(parser)
     add_model_arguments(parser, "", model="scenes", conditions=False, spacing="log_snr")
@@ -129,29 +130,32 @@ def _measure(
     """All rows; what an earlier run found is read."""
     import torch
 
-    from vsvf.apps.edit.bench import floor, one_edit
+    from vsvf.apps.edit.bench import edits_of, floor
     from vsvf.apps.images import save_image
     from vsvf.apps.run_folder import file_name
     from vsvf.scenes.judge import load_judge
 
     judge, base, grid = (None if args.pie else load_judge()), settings_of(args), grid_of(args, model, args.steps)
-    jobs = [(n, case, configuration) for n, case in enumerate(cases) for configuration in chosen]
-    names = [f"units/{case.name}-{file_name(configuration.label)}.json" for _, case, configuration in jobs]
     rows = [folder.unit(f"units/{case.name}-none.json", partial(floor, model, case, judge)) for case in cases]
-    with Progress(len(jobs), "edit-bench", "edits", sum((folder / name).exists() for name in names)) as progress:
-        for (n, case, configuration), name in zip(jobs, names):
+    jobs = [(first, configuration) for first in range(0, len(cases), args.batch) for configuration in chosen]
+    names = [f"units/{cases[first].name}-{file_name(configuration.label)}.json" for first, configuration in jobs]
+    sizes = [len(cases[first : first + args.batch]) for first, _ in jobs]
+    done = sum(size for size, name in zip(sizes, names) if (folder / name).exists())
+    with Progress(len(cases) * len(chosen), "edit-bench", "edits", done) as progress:
+        for (first, configuration), name, size in zip(jobs, names, sizes):
             missing = not (folder / name).exists()
 
-            def compute(n: int = n, case: Case = case, configuration: Configuration = configuration) -> dict[str, Any]:
-                row, picture = one_edit(model, case, configuration, grid, base, judge)
-                if n < args.sheet:
-                    (folder / "pictures").mkdir(exist_ok=True)
-                    save_image(torch.nan_to_num(picture), folder / f"pictures/{n}-{file_name(configuration.label)}.png")
-                return row
+            def compute(first: int = first, configuration: Configuration = configuration) -> list[dict[str, Any]]:
+                found = edits_of(model, cases[first : first + args.batch], configuration, grid, base, judge)
+                for n, (_, picture) in enumerate(found, first):
+                    if n < args.sheet:
+                        (folder / "pictures").mkdir(exist_ok=True)
+                        save_image(torch.nan_to_num(picture), folder / f"pictures/{n}-{file_name(configuration.label)}.png")
+                return [row for row, _ in found]
 
-            rows.append(folder.unit(name, compute))
+            rows += folder.unit(name, compute)
             if missing:
-                progress.add(1)
+                progress.add(size)
     return rows
 
 

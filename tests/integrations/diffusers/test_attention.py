@@ -6,10 +6,11 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor, SlicedAttnProcessor
 from diffusers_models import noise, small_conditional_unet, small_unet
 
-from vsvf.apps.edit.controls import Mutual, Refine, Replace, Reweight, SelfCopy, Watch
+from vsvf.apps.edit.controls import Inject, Mutual, Reweight, SelfCopy, Watch
 from vsvf.integrations.diffusers.attention import Control, Moment, attention_control, sites_of
 
 LENGTH = 6
+ROLLED, NONE = np.roll(np.eye(LENGTH), 1, axis=0)[None], np.zeros((1, LENGTH))  # every token from its neighbour, none its own
 X, TEXT = noise(4, 4, 8, 8), noise(4, LENGTH, 16, seed=1)  # null source, null target, source, target
 BATCH = {"source_null": slice(0, 1), "target_null": slice(1, 2), "source": slice(2, 3), "target": slice(3, 4)}
 
@@ -93,9 +94,9 @@ def test_maps_sum_to_one_and_have_a_place():
 @pytest.mark.parametrize(
     "control",
     [
-        Replace(np.roll(np.eye(LENGTH), 1, axis=0), 1.0),
-        Refine(np.arange(LENGTH)[::-1].copy(), np.array([1, 0, 1, 1, 0, 1.0]), 1.0),
-        Reweight(np.linspace(0.0, 2.0, LENGTH)),
+        Inject(ROLLED, NONE, 1.0),
+        Inject(np.eye(LENGTH)[None, ::-1] * np.array([1, 0, 1, 1, 0, 1.0]), np.array([[0, 1, 0, 0, 1, 0.0]]), 1.0),
+        Reweight(np.linspace(0.0, 2.0, LENGTH)[None]),
         SelfCopy(1.0, 0),
         Mutual(0.0, 0),
     ],
@@ -117,8 +118,9 @@ def test_a_target_equal_to_its_source_stays_equal():
     unet = small_conditional_unet()
     x, text = X[[0, 0, 2, 2]], TEXT[[0, 0, 2, 2]]
     plain = called(unet, x=x, text=text)
-    refine = Refine(np.arange(LENGTH), np.ones(LENGTH), 1.0)
-    for control in (Replace(np.eye(LENGTH), 1.0), refine, SelfCopy(1.0, 0), Mutual(0.0, 0)):
+    half = np.arange(LENGTH) % 2.0
+    mixed = Inject(np.diag(1.0 - half)[None], half[None], 1.0)
+    for control in (Inject(np.eye(LENGTH)[None], NONE, 1.0), mixed, SelfCopy(1.0, 0), Mutual(0.0, 0)):
         with attention_control(unet, [control]) as hook:
             assert torch.allclose(called(unet, hook, x=x, text=text), plain, rtol=0.0, atol=3e-6)
 
@@ -126,7 +128,7 @@ def test_a_target_equal_to_its_source_stays_equal():
 def test_a_control_stops_where_it_is_told_to():
     unet = small_conditional_unet()
     plain = called(unet)
-    with attention_control(unet, [Replace(np.roll(np.eye(LENGTH), 1, axis=0), 0.4), SelfCopy(0.4)]) as hook:
+    with attention_control(unet, [Inject(ROLLED, NONE, 0.4), SelfCopy(0.4)]) as hook:
         assert not torch.equal(called(unet, hook, moment(0.39, **BATCH)), plain)
         assert torch.equal(called(unet, hook, moment(0.4, **BATCH)), plain)
     with attention_control(unet, [SelfCopy(1.0, 4)]) as hook:  # no layer has so few pixels
@@ -135,7 +137,7 @@ def test_a_control_stops_where_it_is_told_to():
 
 def test_a_source_that_was_called_before_serves_the_target_after_it():
     unet = small_conditional_unet()
-    controls = [Replace(np.roll(np.eye(LENGTH), 1, axis=0), 1.0), SelfCopy(1.0, 0), Mutual(0.0, 0)]
+    controls = [Inject(ROLLED, NONE, 1.0), SelfCopy(1.0, 0), Mutual(0.0, 0)]
     with attention_control(unet, controls) as hook:
         both = called(unet, hook)
         alone = called(unet, hook, moment(source_null=slice(0, 1), source=slice(1, 2)), X[[0, 2]], TEXT[[0, 2]])

@@ -1,7 +1,7 @@
 """Which token of one prompt stands for which of another: the matrices of prompt-to-prompt (Hertz et al. 2022).
 
-A prompt of L token places has maps A (queries, L). `replacement` gives M (L, L) with A_target = A_source M; `refinement` gives, for
-every token of the target, a token of the source or none.
+A prompt of L token places has maps A (queries, L). The target's become A_source M + A_target diag(own) with M (L, L): all of
+them the source's in `replacement` (own = 0), all but those of the tokens that the source does not have in `refinement`.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def replacement(source: Tokens, target: Tokens) -> Array:
 
 
 def refinement(source: Tokens, target: Tokens) -> tuple[Array, Array]:
-    """For every place of the target, a place of the source (L,), and 1 where it has one, 0 where it is new (L,).
+    """M (L, L), 1 where a place of the source stands for a place of the target, and own (L,), 1 where the target's place is new.
 
     Global alignment of the tokens (Needleman & Wunsch 1970): gap 0, match 1, mismatch -1. Padding follows padding.
 
@@ -132,7 +132,9 @@ def refinement(source: Tokens, target: Tokens) -> tuple[Array, Array]:
             i -= 1
     for step in range(length - len(b)):
         places[len(b) + step], known[len(b) + step] = min(len(a) + step, length - 1), 1.0
-    return places, known
+    matrix = np.zeros((length, length))
+    matrix[places, np.arange(length)] = known
+    return matrix, 1.0 - known
 
 
 def equaliser(tokens: Tokens, weights: dict[str, float]) -> Array:

@@ -59,31 +59,48 @@ def encoded(model: Model, case: Case) -> torch.Tensor:
     return model.codec.encode(case.picture[None].double()).double()
 
 
-def attempt(model: Model, case: Case, grid: Grid, settings: Settings, judge: Judge | None) -> tuple[dict[str, Any], torch.Tensor]:
-    """An edit's calls of the network, its largest latent over the picture's and its `scores`; and the picture (C, H, W). A march
-    that overflows gives a grey picture, and says so in the row."""
-    x = encoded(model, case)
-    row: dict[str, Any] = {"case": case.name, "kind": case.kind}
+def attempt(
+    model: Model, cases: Sequence[Case], grid: Grid, settings: Settings, judge: Judge | None
+) -> list[tuple[dict[str, Any], torch.Tensor]]:
+    """For every case: calls of the network, the largest latent over the picture's, `scores`; and the edited picture (C, H, W).
+
+    All cases go through the network together; one by one where the method learns from the picture (null-text), or where one of them
+    overflows: that one gives a grey picture, and says so in its row.
+    """
+    if settings.method == "null_text" and len(cases) > 1:
+        return [found for case in cases for found in attempt(model, [case], grid, settings, judge)]
+    x = torch.cat([encoded(model, case) for case in cases])
     try:
-        edited = edit(model, x, [case.source], [case.target], grid, settings)
-        picture = model.codec.decode(edited.x)[0].double().cpu()
-        row |= {"nfe_up": edited.nfe_up, "nfe_down": edited.nfe_down, "extra": edited.extra, "overflow": False}
-        row |= {"source_error": edited.source_error, "largest": float(edited.x.abs().max() / x.abs().max())}
+        edited = edit(model, x, [case.source for case in cases], [case.target for case in cases], grid, settings)
     except (NonFiniteError, FixedPointOverflowError):
-        picture = torch.zeros_like(case.picture.double())
-        row |= {"nfe_up": 0, "nfe_down": 0, "extra": 0, "overflow": True, "source_error": None, "largest": None}
-    return row | scores(picture, case, judge), picture
+        if len(cases) > 1:
+            return [found for case in cases for found in attempt(model, [case], grid, settings, judge)]
+        grey = torch.zeros_like(cases[0].picture.double())
+        row: dict[str, Any] = {"case": cases[0].name, "kind": cases[0].kind, "nfe_up": 0, "nfe_down": 0, "extra": 0}
+        row |= {"overflow": True, "source_error": None, "largest": None}
+        return [(row | scores(grey, cases[0], judge), grey)]
+    rows = []
+    for n, (case, picture) in enumerate(zip(cases, model.codec.decode(edited.x).double().cpu())):
+        back = None if edited.source is None else float((edited.source[n].double() - x[n]).abs().max())
+        row = {"case": case.name, "kind": case.kind, "nfe_up": edited.nfe_up, "nfe_down": edited.nfe_down, "extra": edited.extra}
+        row |= {"overflow": False, "source_error": back, "largest": float(edited.x[n].abs().max() / x[n].abs().max())}
+        rows.append((row | scores(picture, case, judge), picture))
+    return rows
 
 
-def one_edit(
-    model: Model, case: Case, configuration: Configuration, grid: Grid, base: Settings, judge: Judge | None
-) -> tuple[dict[str, Any], torch.Tensor]:
-    """A row of measures, and the picture, of `attempt`."""
-    words = case.words if configuration.blend else ()
+def edits_of(
+    model: Model, cases: Sequence[Case], configuration: Configuration, grid: Grid, base: Settings, judge: Judge | None
+) -> list[tuple[dict[str, Any], torch.Tensor]]:
+    """A row of measures, and the picture, of `attempt` for every case; those with the same blend words go together."""
     chosen = {key: value for key, value in asdict(configuration).items() if key != "blend"}
     up = 1.0 if configuration.method == "null_text" else base.guidance_up
-    row, picture = attempt(model, case, grid, replace(base, **chosen, blend_words=words, guidance_up=up), judge)
-    return row | asdict(configuration) | measures(picture, case), picture
+    found: dict[str, tuple[dict[str, Any], torch.Tensor]] = {}
+    for words in dict.fromkeys(case.words if configuration.blend else () for case in cases):
+        some = [case for case in cases if not configuration.blend or case.words == words]
+        settings = replace(base, **chosen, blend_words=words, guidance_up=up)
+        for case, (row, picture) in zip(some, attempt(model, some, grid, settings, judge)):
+            found[case.name] = (row | asdict(configuration) | measures(picture, case), picture)
+    return [found[case.name] for case in cases]
 
 
 def floor(model: Model, case: Case, judge: Judge | None) -> dict[str, Any]:

@@ -8,10 +8,10 @@ state then carries what was to be kept out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -84,7 +84,8 @@ class LocalBlend(MaskBlend):
     3 x 3 neighbours, brought to the latents' size, divided by their maximum; the mask is where either branch's exceed `threshold`.
 
     Attributes:
-        watch: keeps the maps. words: places of the tokens in the source's prompt and in the target's; an empty one has no mask.
+        watch: keeps the maps.
+        words: (B or 1, L) each, 1 at the words' tokens in the source's prompt and in the target's; one without any has no mask.
         threshold: share of the maximum. after: share of the nodes before anything is blended. scope: as in `MaskBlend`.
 
     Raises:
@@ -92,13 +93,13 @@ class LocalBlend(MaskBlend):
     """
 
     watch: Watch
-    words: tuple[Sequence[int], Sequence[int]]
+    words: tuple[np.ndarray, np.ndarray]
     threshold: float = 0.3
     after: float = 0.2
     scope: str = "all"
 
     def __post_init__(self) -> None:
-        if not any(self.words):
+        if not bool((self.words[0].any(-1) | self.words[1].any(-1)).all()):
             raise ValueError("a local blend needs a word of one of the prompts")
         if self.scope not in SCOPES:
             raise ValueError(f"scope must be one of {', '.join(SCOPES)}, got {self.scope!r}")
@@ -107,9 +108,9 @@ class LocalBlend(MaskBlend):
         if progress < self.after:
             return None
         parts = []
-        for maps, places in zip(self.watch.coarsest(), self.words):
-            if places:
-                heat = F.max_pool2d(maps[..., list(places)].sum(-1)[:, None], 3, stride=1, padding=1)
-                heat = F.interpolate(heat, like.shape[-2:], mode="nearest")
-                parts.append(heat > self.threshold * heat.amax((2, 3), keepdim=True))
+        for maps, words in zip(self.watch.coarsest(), self.words):
+            chosen = torch.as_tensor(words)[:, None, None].to(maps)
+            heat = F.max_pool2d((maps * chosen).sum(-1)[:, None], 3, stride=1, padding=1)
+            heat = F.interpolate(heat, like.shape[-2:], mode="nearest")
+            parts.append(heat > self.threshold * heat.amax((2, 3), keepdim=True))
         return torch.stack(parts).any(0)

@@ -32,35 +32,21 @@ class _Cross(Control):
 
 
 @dataclass(eq=False)
-class Replace(_Cross):
-    """A_target = A_source M.
+class Inject(_Cross):
+    """A_target <- A_source M + A_target diag(own), sample by sample.
 
     Attributes:
-        matrix: M (L, L), of `alignment.replacement`. until: share of the nodes during which it acts.
+        matrix: M (B or 1, L, L), of `alignment.replacement` or `refinement`. own: (B or 1, L); zeros replace all.
+        until: share of the nodes during which it acts.
     """
 
     matrix: np.ndarray
+    own: np.ndarray
     until: float = 0.4
 
     def maps(self, site: Site, moment: Moment, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return source @ torch.as_tensor(self.matrix).to(source)
-
-
-@dataclass(eq=False)
-class Refine(_Cross):
-    """A_target[n] = k_n A_source[place n] + (1 - k_n) A_target[n] for every token n of the target.
-
-    Attributes:
-        places, known: (L,), of `alignment.refinement`. until: share of the nodes during which it acts.
-    """
-
-    places: np.ndarray
-    known: np.ndarray
-    until: float = 0.4
-
-    def maps(self, site: Site, moment: Moment, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        taken = source[..., torch.as_tensor(self.places, device=source.device)]
-        return torch.where(torch.as_tensor(self.known, device=source.device) > 0.5, taken, target)
+        taken = source @ torch.as_tensor(self.matrix)[:, None].to(source)
+        return taken + target * torch.as_tensor(self.own)[:, None, None].to(target)
 
 
 @dataclass(eq=False)
@@ -68,14 +54,14 @@ class Reweight(_Cross):
     """A_target[n] w_n, after the others; not normalised again.
 
     Attributes:
-        weights: (L,), of `alignment.equaliser`. until: share of the nodes during which it acts.
+        weights: (B or 1, L), of `alignment.equaliser`. until: share of the nodes during which it acts.
     """
 
     weights: np.ndarray
     until: float = 1.0
 
     def maps(self, site: Site, moment: Moment, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return target * torch.as_tensor(self.weights).to(target)
+        return target * torch.as_tensor(self.weights)[:, None, None].to(target)
 
 
 @dataclass(eq=False)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from vsvf.apps.edit.alignment import Tokens, changed_words, equaliser, refinement, replacement, tokenise
@@ -30,7 +32,7 @@ class Edited:
         nfe_up, nfe_down: calls of the network; each serves all rows of its node. extra: further evaluations (null-text).
         source_error: largest |x_0 of the source branch - x_0 of the picture|; None without a source branch.
         maps: (h, w) -> cross-attention maps of source and target (B, h, w, L), summed over nodes; None if not asked for.
-        tokens: of source and target prompts, where attention was controlled.
+        tokens: of the samples' source and target prompts, where attention was controlled.
         losses: of null-text inversion, one per node.
     """
 
@@ -43,7 +45,7 @@ class Edited:
     extra: int
     source_error: float | None
     maps: dict[tuple[int, int], list[torch.Tensor]] | None
-    tokens: tuple[Tokens, Tokens] | None
+    tokens: list[tuple[Tokens, Tokens]] | None
     losses: list[float]
 
 
@@ -208,37 +210,31 @@ def _image(branch: Branch) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Plan:
-    """Controls in order, the blend that follows attention, what watches the maps, and the tokens of both prompts."""
+    """Controls in order, the blend that follows attention, what watches the maps, and the tokens of every sample's prompts."""
 
     controls: list[Any]
     blend: Blend | None
     watch: Any
-    tokens: tuple[Tokens, Tokens] | None
+    tokens: list[tuple[Tokens, Tokens]] | None
 
 
 def _plan(model: Model, settings: Settings, source: Sequence[Any], target: Sequence[Any]) -> Plan:
     if not settings.controls_attention:
         return Plan([], None, None, None)
-    from vsvf.apps.edit.controls import Mutual, Refine, Replace, Reweight, SelfCopy, Watch
+    from vsvf.apps.edit.controls import Inject, Mutual, Reweight, SelfCopy, Watch
 
     controls: list[Any] = []
     if settings.method == "masactrl":
         controls.append(Mutual(settings.mutual_after, settings.mutual_layer))
-    if len(set(zip(source, target))) > 1:
-        raise ValueError("attention control takes one pair of prompts for all samples: edit them one by one")
-    one, two = (tokenise(model.pipeline.tokenizer, str(text[0])) for text in (source, target))
+    read = partial(tokenise, model.pipeline.tokenizer)
+    pairs = [(read(str(one)), read(str(two))) for one, two in zip(source, target)]
     if settings.method not in ("resample", "masactrl"):
-        kind = settings.attention
-        if kind == "auto":
-            kind = "replace" if len(one.words) == len(two.words) else "refine"
-        if kind == "replace":
-            controls.append(Replace(replacement(one, two), settings.cross_until))
-        elif kind == "refine":
-            controls.append(Refine(*refinement(one, two), settings.cross_until))
-        if kind != "none":
+        if settings.attention != "none":
+            matrices, own = zip(*(_taken(settings.attention, one, two) for one, two in pairs))
+            controls.append(Inject(np.stack(matrices), np.stack(own), settings.cross_until))
             controls.append(SelfCopy(settings.self_until, settings.self_halvings))
         if settings.reweight:
-            controls.append(Reweight(equaliser(two, dict(settings.reweight))))
+            controls.append(Reweight(np.stack([equaliser(two, dict(settings.reweight)) for _, two in pairs])))
     elif settings.reweight:
         raise ValueError(f"reweight goes with prompt-to-prompt, not with method {settings.method!r}")
     watch = Watch() if settings.blend_words or settings.maps else None
@@ -247,9 +243,23 @@ def _plan(model: Model, settings: Settings, source: Sequence[Any], target: Seque
     blend = None
     if settings.blend_words:
         assert watch is not None
-        words = blend_places(one, two, settings.blend_words)
-        blend = LocalBlend(watch, words, settings.threshold, settings.blend_after, settings.scope)
-    return Plan(controls, blend, watch, (one, two))
+        words = [blend_places(one, two, settings.blend_words) for one, two in pairs]
+        old, new = (np.stack([_marked(places[n], pairs[0][n].length) for places in words]) for n in range(2))
+        blend = LocalBlend(watch, (old, new), settings.threshold, settings.blend_after, settings.scope)
+    return Plan(controls, blend, watch, pairs)
+
+
+def _taken(kind: str, one: Tokens, two: Tokens) -> tuple[np.ndarray, np.ndarray]:
+    """M (L, L) and own (L,) of `Inject`."""
+    if kind == "refine" or (kind == "auto" and len(one.words) != len(two.words)):
+        return refinement(one, two)
+    return replacement(one, two), np.zeros(two.length)
+
+
+def _marked(places: Sequence[int], length: int) -> np.ndarray:
+    marks = np.zeros(length)
+    marks[list(places)] = 1.0
+    return marks
 
 
 def blend_places(source: Tokens, target: Tokens, words: Sequence[str]) -> tuple[list[int], list[int]]:

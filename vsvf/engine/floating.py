@@ -64,8 +64,9 @@ class FloatRegister:
         with torch.inference_mode(False):  # so that every state has a version, which tells whether a predictor changed it
             memory = torch.zeros((self.steps + self.slopes, -(-size // line) * line), dtype=dtype, device=first.device)
             self.buffer = memory[:, :size]  # every state begins a cache line: the bits of some networks depend on it
-        self.states = [self.buffer[slot].view(self.shape) for slot in range(self.steps)]
-        self.memory = memory.untyped_storage().data_ptr()
+        shaped = [slot.view(self.shape) for slot in self.buffer.unbind()]
+        self.states, self.slope_slots = shaped[: self.steps], shaped[self.steps :]
+        self.memory = range(memory.data_ptr(), memory.data_ptr() + memory.nbytes)
         self.known = [-1] * max(self.slopes, 1)
         self.fresh: torch.Tensor | None = None  # the slope that is not copied yet,
         self.fresh_slot = 0  # and its place in the ring
@@ -129,32 +130,32 @@ class FloatRegister:
         self.fresh_slot = s % self.slopes
         self.fresh = (value.detach() if value.requires_grad else value).contiguous()  # other strides have other bits
         self.known[self.fresh_slot] = s
-        if self.fresh.untyped_storage().data_ptr() == self.memory:
+        if self.fresh.data_ptr() in self.memory:
             self._store_fresh()  # the predictor returned (a view of) its input
 
     def known_slopes(self) -> dict[int, torch.Tensor]:
         """The slopes that are stored, by state."""
         self._store_fresh()
         known = [(s, slot) for slot, s in enumerate(self.known) if s >= 0]
-        return {s: self.buffer[self.steps + slot].view(self.shape).clone() for s, slot in sorted(known)}
+        return {s: self.slope_slots[slot].clone() for s, slot in sorted(known)}
 
     def _store_fresh(self) -> None:
         """Copy the newest slope into the buffer, if that is still to be done."""
         if self.fresh is not None:
-            self.buffer[self.steps + self.fresh_slot].copy_(self.fresh.reshape(-1))
+            self.slope_slots[self.fresh_slot].copy_(self.fresh)
             self.fresh = None
 
     def advance(self, m: int) -> None:
         """State K + m from row m, without the slope of the state itself. Overwrites state m."""
-        out, slot = m % self.steps, self.steps + self.fresh_slot
+        out, slot = m % self.steps, self.fresh_slot
         weights, carry, alpha = self.weights[m], self.carry[m], self.single_weight[m]
         slope = self.fresh
         if self.single:
-            slope = None if alpha == 0.0 else self.buffer[slot].view(self.shape) if slope is None else slope
+            slope = None if alpha == 0.0 else self.slope_slots[slot] if slope is None else slope
         if len(self.pieces) == 1 and not self.wide:
             matrix, slots = self.pieces[0]
             if slope is not None and not self.single:
-                slots[slot].copy_(slope.reshape(-1))
+                self.slope_slots[slot].copy_(slope)
             slots[out].addmv_(matrix, weights, beta=carry)
             if slope is not None:
                 if self.single:
@@ -169,7 +170,7 @@ class FloatRegister:
             copies = self.copy.view(-1).split(self.piece)
         for (matrix, slots), part, copy in zip(self.pieces, parts, copies):
             if part is not None and not self.single:
-                slots[slot].copy_(part)
+                slots[self.steps + slot].copy_(part)
             total = torch.mv(matrix.float(), weights) if self.wide else slots[out].addmv_(matrix, weights, beta=carry)
             if part is not None and self.single:
                 total.add_(part if part.dtype is self.dtype else part.to(self.dtype), alpha=alpha)

@@ -40,7 +40,7 @@ class Question(NamedTuple):
     @property
     def sigma_bar(self) -> float:
         """The level at which the slope is taken."""
-        return float(self.rows.node[self.s])
+        return self.rows.node.item(self.s)
 
 
 Questions = Generator[Question, torch.Tensor, Result]

@@ -33,6 +33,19 @@ class Look(NamedTuple):
     sure: bool
 
 
+class Slope(NamedTuple):
+    """Which slope a look was at; called, what to raise."""
+
+    rows: Plan
+    s: int
+    evaluation: int
+
+    def __call__(self) -> Exception:
+        rows, s, evaluation = self
+        where = f"state {s} (sigma_bar = {rows.node[s]:.6g}, evaluation {evaluation})"
+        return NonFiniteError(f"{rows.name}: the prediction at {where} is not finite")
+
+
 class Watch:
     """The looks taken during one march.
 
@@ -44,7 +57,7 @@ class Watch:
         self.every = every
         self.slopes = 0
         self.movement: Movement | None = None  # of the march, where it is looked at
-        self._latest: tuple[Register, int] | None = None  # where the last slope's state stood, and the first of its window
+        self._latest: tuple[Register, int, Plan] | None = None  # where the last slope's state stood, its number, and its rows
         self._looks: list[Look] = []
         self._numbers: list[torch.Tensor] = []  # those of the last looks, left on the device,
         self._rows: list[torch.Tensor] = []  # and those of the looks before them, gathered
@@ -52,17 +65,11 @@ class Watch:
     def slope(self, slope: torch.Tensor, rows: Plan, s: int, register: Register) -> None:
         """The slope of state s of `rows`, as it was answered, must be finite."""
         self.slopes += 1
-        count = self.slopes
-        self._latest = register, max(0, s - rows.steps + 1)
+        self._latest = register, s, rows
         if self.movement is not None and s in self.movement.wanted and rows is self.movement.rows:
             self.movement.see(s, register, slope)
-
-        def failure() -> Exception:
-            where = f"state {s} (sigma_bar = {rows.node[s]:.6g}, evaluation {count})"
-            return NonFiniteError(f"{rows.name}: the prediction at {where} is not finite")
-
-        self.finite(slope, failure)
-        if self.every is not None and count % self.every == 0:
+        self.finite(slope, Slope(rows, s, self.slopes))
+        if self.every is not None and self.slopes % self.every == 0:
             self.check()
 
     def finite(self, x: torch.Tensor, failure: Callable[[], Exception]) -> None:
@@ -73,18 +80,18 @@ class Watch:
         sum would be slower, and where looks are read at once the slope is not at hand yet.
         """
         x = x.detach() if x.requires_grad else x
-        if x.itemsize < 4 or self.every is not None:
-            self._looked(torch.aminmax(x), Look(math.inf, failure, True))
-        else:
+        if self.every is None and x.itemsize >= 4:
             self._looked((x.sum(),), Look(math.inf, failure, False))
+        else:
+            self._looked(torch.aminmax(x), Look(math.inf, failure, True))
 
     def inside(self, z: torch.Tensor, failure: Callable[[], Exception]) -> None:
         """All entries of z must be integers below 2^53 in modulus."""
         self._looked(torch.aminmax(z), Look(2.0**WORD, failure, True))  # one pass; nan where an entry is nan
 
     def _looked(self, numbers: Sequence[torch.Tensor], look: Look) -> None:
-        self._numbers += numbers
-        self._looks += [look] * len(numbers)
+        self._numbers.extend(numbers)
+        self._looks.extend([look] * len(numbers))
         if len(self._numbers) >= GATHERED:
             self._gather()
 
@@ -111,5 +118,6 @@ class Watch:
         """Whether the states that the march holds, and the slopes that it knows, are finite."""
         if self._latest is None:
             return False
-        register, start = self._latest
+        register, s, rows = self._latest
+        start = max(0, s - rows.steps + 1)
         return all(all_finite(part) for part in (register.window(start), *register.known_slopes().values()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -33,17 +34,9 @@ class Look(NamedTuple):
     sure: bool
 
 
-class Slope(NamedTuple):
-    """Which slope a look was at; called, what to raise."""
-
-    rows: Plan
-    s: int
-    evaluation: int
-
-    def __call__(self) -> Exception:
-        rows, s, evaluation = self
-        where = f"state {s} (sigma_bar = {rows.node[s]:.6g}, evaluation {evaluation})"
-        return NonFiniteError(f"{rows.name}: the prediction at {where} is not finite")
+def _not_finite(rows: Plan, s: int, evaluation: int) -> Exception:
+    where = f"state {s} (sigma_bar = {rows.node[s]:.6g}, evaluation {evaluation})"
+    return NonFiniteError(f"{rows.name}: the prediction at {where} is not finite")
 
 
 class Watch:
@@ -68,7 +61,7 @@ class Watch:
         self._latest = register, s, rows
         if self.movement is not None and s in self.movement.wanted and rows is self.movement.rows:
             self.movement.see(s, register, slope)
-        self.finite(slope, Slope(rows, s, self.slopes))
+        self.finite(slope, partial(_not_finite, rows, s, self.slopes))
         if self.every is not None and self.slopes % self.every == 0:
             self.check()
 

@@ -99,6 +99,8 @@ def test_bad_input_is_one_clear_line(fails, tmp_path, captions):
     fails(2, "not known", "edit-bench", "--method", "magic")
     fails(2, "null_text needs", "edit-bench", "--method", "null_text", "--formula", "belm(2)")
     fails(1, "no PIE-Bench folder", "edit-bench", "--pie", ".", "--count", 1)
+    fails(2, "nowhere is no folder: it should hold a CLIPModel", "edit-bench", "--count", 1, "--clip", "nowhere")
+    fails(2, "holds no ViTModel", "edit-bench", "--count", 1, "--dino", ".")
 
 
 def test_an_unconditional_model_is_refused(fails, tmp_path):
@@ -133,3 +135,17 @@ def test_the_benchmark_goes_on_where_it_stopped(vsvf, tmp_path):
     assert json.loads((folder / "units" / "scene-0000-direct-ddim-3-1.json").read_text()) == kept
     assert {row["method"] for row in again.json["table"]} == {"none", "resample", "direct"}
     assert Image.open(folder / "sheet.png").size == (2 * (4 * 65 - 1), 2 * 64)
+
+
+def test_learned_measures_from_a_folder_stand_in_the_tables(vsvf, tmp_path):
+    from transformers import ViTConfig, ViTModel
+
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, image_size=64, patch_size=32
+    )
+    ViTModel(config).save_pretrained(tmp_path / "dino")
+    words = ("edit-bench", "--count", 1, "--method", "resample", "--formula", "ddim", "--steps", 2, "--dino", "dino")
+    assert vsvf(*words).code == 0
+    none, edited = csv.DictReader((tmp_path / "editing" / "cases.csv").read_text().splitlines())
+    assert 0.0 < float(none["pie_structure"]) < float(edited["pie_structure"])
+    assert "pie_structure" in (tmp_path / "editing" / "tables.md").read_text()

@@ -25,6 +25,7 @@ from vsvf.commands.progress import Progress
 if TYPE_CHECKING:
     from vsvf.apps.edit.bench import Configuration
     from vsvf.apps.edit.cases import Case
+    from vsvf.apps.edit.learned import Learned
     from vsvf.apps.models import Model
     from vsvf.apps.run_folder import RunFolder
 
@@ -36,7 +37,8 @@ EXAMPLES = f"""\
 examples:
   vsvf edit-bench --count 8 --steps 20                                      one scene of each kind of edit
   vsvf edit-bench --method p2p direct --formula ddim 'belm(2)' 'stable_belm(3)' --guidance 2 5 --blend off on
-  vsvf edit-bench --pie PIE-Bench_v1 --model my-stable-diffusion --formula ddim --guidance 7.5 --spacing leading
+  vsvf edit-bench --pie PIE-Bench_v1 --model my-stable-diffusion --formula ddim --guidance 7.5 --spacing leading \
+                  --clip clip-vit-large-patch14 --dino dino-vitb8 --lpips   all of PIE-Bench's measures
 
 what it writes into its folder:
   tables.md       mean ± standard error for each method, and for each kind of edit
@@ -50,7 +52,10 @@ goes on where it stopped.
 
 {FORMULAS}"""
 
-KEYS = ("count", "batch", "steps", "method", "formula", "guidance", "strength", "blend", "pie", "sheet", *SHARED)
+KEYS = (
+    "count", "batch", "steps", "method", "formula", "guidance", "strength", "blend", "pie", "clip", "dino", "lpips", "sheet",
+    *SHARED,
+)  # fmt: skip
 BLENDS = {"off": False, "on": True}
 CONFIGURATION = ("method", "formula", "guidance", "strength", "blend")
 
@@ -58,6 +63,9 @@ CONFIGURATION = ("method", "formula", "guidance", "strength", "blend")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vsvf edit-bench`."""
     parser.add_argument("--pie", metavar="FOLDER", help="PIE-Bench in its published format, instead of scenes")
+    parser.add_argument("--clip", metavar="FOLDER", help="a CLIP model, as transformers writes it: likeness to the prompt")
+    parser.add_argument("--dino", metavar="FOLDER", help="a DINO ViT likewise: structure distance")
+    parser.add_argument("--lpips", action="store_true", help="LPIPS of the background (needs torchvision and its weights)")
     parser.add_argument("--count", type=positive, metavar="N", help="so many pictures (default 304 scenes, or all of a folder)")
     parser.add_argument("--method", nargs="+", default=["p2p", "direct"], metavar="NAME", help="(default p2p direct)")
     parser.add_argument(
@@ -78,6 +86,7 @@ def run(args: argparse.Namespace) -> Answer:
     """Measure and write."""
     from vsvf.apps.edit.bench import configurations
     from vsvf.apps.edit.methods import EDIT_METHODS
+    from vsvf.apps.edit.pie import BACKGROUND
     from vsvf.apps.edit.scores import NAMES, markdown, table
     from vsvf.apps.run_folder import RunFolder
 
@@ -94,12 +103,12 @@ def run(args: argparse.Namespace) -> Answer:
     model = make_model(args)
     if model.condition != "prompt":
         raise UsageError(f"--model must take prompts, {model.name} takes {'none' if model.condition == 'none' else 'labels'}")
-    cases = _cases(args, model)
+    cases, learned = _cases(args, model), _learned(args)
     settings = {**model_settings(args, model), **{key: getattr(args, key) for key in KEYS}, "cases": [case.name for case in cases]}
     with RunFolder(args.out, "edit-bench", repeatable(args), settings, args.force) as folder:
         say_resumed(folder)
-        rows = _measure(args, model, folder, cases, chosen)
-        measures = (*NAMES, "pie_mse", "pie_psnr", "pie_ssim") if args.pie else NAMES
+        rows = _measure(args, model, folder, cases, chosen, learned)
+        measures = (*NAMES, *(BACKGROUND if args.pie else ()), *([] if learned is None else learned.names))
         whole, parts = table(rows, CONFIGURATION, measures), table(rows, ("kind", *CONFIGURATION), measures)
         text = markdown(whole, CONFIGURATION, measures)
         folder.write("tables.md", (text + "\n" + markdown(parts, ("kind", *CONFIGURATION), measures)).encode())
@@ -124,8 +133,24 @@ def _cases(args: argparse.Namespace, model: Model) -> list[Case]:
     return scene_cases(range(args.count or STANDARD), load_glyphs())
 
 
+def _learned(args: argparse.Namespace) -> Learned | None:
+    if args.clip is None and args.dino is None and not args.lpips:
+        return None
+    from vsvf.apps.edit.learned import Learned
+
+    try:
+        return Learned(args.clip, args.dino, args.lpips, args.device)
+    except (ValueError, OSError, ImportError) as error:
+        raise UsageError(str(error)) from error
+
+
 def _measure(
-    args: argparse.Namespace, model: Model, folder: RunFolder, cases: list[Case], chosen: list[Configuration]
+    args: argparse.Namespace,
+    model: Model,
+    folder: RunFolder,
+    cases: list[Case],
+    chosen: list[Configuration],
+    learned: Learned | None,
 ) -> list[dict[str, Any]]:
     """All rows; what an earlier run found is read."""
     import torch
@@ -136,7 +161,7 @@ def _measure(
     from vsvf.scenes.judge import load_judge
 
     judge, base, grid = (None if args.pie else load_judge()), settings_of(args), grid_of(args, model, args.steps)
-    rows = [folder.unit(f"units/{case.name}-none.json", partial(floor, model, case, judge)) for case in cases]
+    rows = [folder.unit(f"units/{case.name}-none.json", partial(floor, model, case, judge, learned)) for case in cases]
     jobs = [(first, configuration) for first in range(0, len(cases), args.batch) for configuration in chosen]
     names = [f"units/{cases[first].name}-{file_name(configuration.label)}.json" for first, configuration in jobs]
     sizes = [len(cases[first : first + args.batch]) for first, _ in jobs]
@@ -146,7 +171,7 @@ def _measure(
             missing = not (folder / name).exists()
 
             def compute(first: int = first, configuration: Configuration = configuration) -> list[dict[str, Any]]:
-                found = edits_of(model, cases[first : first + args.batch], configuration, grid, base, judge)
+                found = edits_of(model, cases[first : first + args.batch], configuration, grid, base, judge, learned)
                 for n, (_, picture) in enumerate(found, first):
                     if n < args.sheet:
                         (folder / "pictures").mkdir(exist_ok=True)

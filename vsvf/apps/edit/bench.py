@@ -10,6 +10,7 @@ import torch
 
 from vsvf.apps.edit.cases import Case
 from vsvf.apps.edit.editing import edit
+from vsvf.apps.edit.learned import Learned
 from vsvf.apps.edit.methods import Settings
 from vsvf.apps.edit.pie import measures
 from vsvf.apps.edit.scores import scores
@@ -89,7 +90,13 @@ def attempt(
 
 
 def edits_of(
-    model: Model, cases: Sequence[Case], configuration: Configuration, grid: Grid, base: Settings, judge: Judge | None
+    model: Model,
+    cases: Sequence[Case],
+    configuration: Configuration,
+    grid: Grid,
+    base: Settings,
+    judge: Judge | None,
+    learned: Learned | None = None,
 ) -> list[tuple[dict[str, Any], torch.Tensor]]:
     """A row of measures, and the picture, of `attempt` for every case; those with the same blend words go together."""
     chosen = {key: value for key, value in asdict(configuration).items() if key != "blend"}
@@ -99,13 +106,13 @@ def edits_of(
         some = [case for case in cases if not configuration.blend or case.words == words]
         settings = replace(base, **chosen, blend_words=words, guidance_up=up)
         for case, (row, picture) in zip(some, attempt(model, some, grid, settings, judge)):
-            found[case.name] = (row | asdict(configuration) | measures(picture, case), picture)
+            found[case.name] = (row | asdict(configuration) | measures(picture, case, learned), picture)
     return [found[case.name] for case in cases]
 
 
-def floor(model: Model, case: Case, judge: Judge | None) -> dict[str, Any]:
+def floor(model: Model, case: Case, judge: Judge | None, learned: Learned | None = None) -> dict[str, Any]:
     """The same measures of the picture itself, after the autoencoder: no edit leaves the background better."""
     picture = model.codec.decode(encoded(model, case))[0].double().cpu()
     row = {"case": case.name, "kind": case.kind, "method": "none", "formula": "-", "guidance": 1.0, "strength": 0.0, "blend": False}
     row |= {"nfe_up": 0, "nfe_down": 0, "extra": 0, "overflow": False, "source_error": None, "largest": 1.0}
-    return row | scores(picture, case, judge) | measures(picture, case)
+    return row | scores(picture, case, judge) | measures(picture, case, learned)

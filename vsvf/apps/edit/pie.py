@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from vsvf.apps.edit.cases import Case
+from vsvf.apps.edit.learned import Learned
 from vsvf.apps.images import load_image
 from vsvf.apps.metrics import closeness
 
@@ -27,6 +28,7 @@ EDGE = 512
 KINDS = ("random", "change object", "add object", "delete object", "content", "pose", "colour", "material", "background", "style")
 KEYS = ("image_path", "original_prompt", "editing_prompt", "blended_word", "mask", "editing_type_id")
 BRACKETS = re.compile(r"[\[\]]")
+BACKGROUND = ("pie_mse", "pie_psnr", "pie_ssim")
 
 
 def decode_mask(runs: Sequence[int], edge: int = EDGE) -> torch.Tensor:
@@ -88,16 +90,16 @@ def _case(root: Path, name: str, entry: Any, size: tuple[int, int] | None, edge:
     return Case(name, KINDS[number], picture, source, target, mask, words=words)
 
 
-def measures(found: torch.Tensor, case: Case) -> dict[str, float]:
+def measures(found: torch.Tensor, case: Case, learned: Learned | None = None) -> dict[str, float]:
     """The background measures as PIE-Bench defines them: both pictures, in [0, 1], times (1 - mask), averaged over the whole frame.
 
-    A picture that is masked whole gives NaN, and is left out of means. (Its structure distance, LPIPS and CLIP scores need the
-    weights of DINO, SqueezeNet and CLIP: these are not computed here.)
+    A picture that is masked whole gives NaN, and is left out of means. Structure distance, LPIPS and CLIP scores are those of
+    `learned`, where their weights are at hand.
     """
-    names = ("pie_mse", "pie_psnr", "pie_ssim")
+    more = {} if learned is None else learned(found, case)
     outside = ~case.mask
     if not bool(outside.any()):
-        return dict.fromkeys(names, math.nan)
+        return dict.fromkeys(BACKGROUND, math.nan) | more
     one, other = (((torch.nan_to_num(x.double()).clamp(-1.0, 1.0) + 1.0) / 2.0 * outside) for x in (found.cpu(), case.picture))
     near = closeness(2.0 * one[None] - 1.0, 2.0 * other[None] - 1.0)  # PSNR and SSIM are the same on [0, 1] and on [-1, 1]
-    return dict(zip(names, (near.mse[0] / 4.0, near.psnr[0], near.ssim[0])))
+    return dict(zip(BACKGROUND, (near.mse[0] / 4.0, near.psnr[0], near.ssim[0]))) | more

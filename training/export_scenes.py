@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from training.scenes_model import make_pipeline, make_text_encoder, make_unet, read_autoencoder, write_pipeline
 
 FASTEST = 0.06  # radians per timestep: what is kept of the embedding of time has periods from 100 timesteps on
-SOFTER = 0.1  # factor of the logits in the middle block's attention
+SOFTER = 0.03  # factor of the logits in the middle block's attention
 
 
 def smooth(unet: UNet2DConditionModel) -> None:

@@ -81,8 +81,7 @@ class Learned:
         one, other = eight_bits(found), eight_bits(case.picture)
         inside = case.mask
         if self.dino is not None:
-            matrices = [self.similarities(picture) for picture in (one, other)]
-            values["pie_structure"] = float(F.mse_loss(*matrices))
+            values["pie_structure"] = float(F.mse_loss(self.similarities(one), self.similarities(other)))
         if self.lpips is not None and not bool(inside.all()):
             pair = [(2.0 * (picture / 255.0 * ~inside) - 1.0)[None].to(self.device) for picture in (one, other)]
             values["pie_lpips"] = float(self.lpips(*pair))

@@ -148,7 +148,7 @@ def test_latents_of_scenes_have_unit_variance_and_come_back():
 def test_slopes_are_smooth_in_time():
     """Neither the ripple of a fast embedding of time nor jumps of a saturated attention: second differences over half a timestep.
 
-    Of the network as it was trained their median was 2e-3 and the largest 2e-2, on a path like this.
+    Of the network as it was trained their median here was 4e-3 and the largest 1e-2.
     """
     eps = predictors.scenes(PROMPT, 1.0, dtype=torch.float64)
     x, found = noise(1, 3, torch.float64), []

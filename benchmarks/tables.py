@@ -1,6 +1,6 @@
 """The share of processor time that `vsvf fid` and `vsvf reconstruct` spend inside the network.
 
-    python -m benchmarks.tables [--steps 20]
+    python -m benchmarks.tables [--steps 20] [--model digits]
 
 Process time, not the clock's: other programs on the machine do not count. A first small run loads what is loaded once. What is
 outside is work for each picture, whatever the steps: writing and reading it, the judge's features, SSIM.
@@ -62,11 +62,13 @@ def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="benchmarks.tables", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=20, metavar="N", help="of every sampling (default 20)")
+    parser.add_argument("--model", default="digits", help="digits, scenes or a folder, as in the commands")
     args = parser.parse_args(argv)
+    own = ["--model", args.model]
     with tempfile.TemporaryDirectory() as folder:
         for name, arguments in RUNS.items():
-            share(WARM_UP[name], Path(folder) / f"{name}-warm-up")
-            network, whole = share([*arguments, "--steps", str(args.steps)], Path(folder) / name)
+            share([*WARM_UP[name], *own], Path(folder) / f"{name}-warm-up")
+            network, whole = share([*arguments, *own, "--steps", str(args.steps)], Path(folder) / name)
             print(f"{name}: {network:.1f} s of {whole:.1f} s inside the network, {100 * network / whole:.1f} %")
 
 

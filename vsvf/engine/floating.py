@@ -8,7 +8,7 @@ piece: what is copied in for a row, or summed in two goes, is then still in the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 
 import numpy as np
@@ -51,18 +51,19 @@ class FloatRegister:
 
     Args:
         rows: the plan in marching order and in the scale of the states.
-        first: the first window's states (K, …): their shape and device are the register's.
+        first: the first window's K states: their shape and device are the register's.
         dtype: of the stored states and slopes. Sums of half-precision slots are formed in float32 and rounded once.
     """
 
-    def __init__(self, rows: Plan, first: torch.Tensor, dtype: torch.dtype) -> None:
-        self.shape, self.steps, self.dtype = first.shape[1:], rows.steps, dtype
+    def __init__(self, rows: Plan, first: torch.Tensor | Sequence[torch.Tensor], dtype: torch.dtype) -> None:
+        device = first[0].device
+        self.shape, self.steps, self.dtype = first[0].shape, rows.steps, dtype
         columns = np.flatnonzero(np.any(rows.c[:, 1:] != 0.0, axis=0)) + 1
         newest = 1 if not rows.explicit else columns.min(initial=1)
         self.slopes = int(columns.max() - newest + 1) if len(columns) else 0
         size, line = self.shape.numel(), 64 // dtype.itemsize
         with torch.inference_mode(False):  # so that every state has a version, which tells whether a predictor changed it
-            memory = torch.zeros((self.steps + self.slopes, -(-size // line) * line), dtype=dtype, device=first.device)
+            memory = torch.zeros((self.steps + self.slopes, -(-size // line) * line), dtype=dtype, device=device)
             self.buffer = memory[:, :size]  # every state begins a cache line: the bits of some networks depend on it
         shaped = [slot.view(self.shape) for slot in self.buffer.unbind()]
         self.states, self.slope_slots = shaped[: self.steps], shaped[self.steps :]
@@ -75,7 +76,7 @@ class FloatRegister:
         self.single = self.slopes == 1
         width = self.steps if self.single else self.steps + self.slopes
         share = PIECE * torch.get_num_threads() // dtype.itemsize
-        self.piece = share if first.device.type == "cpu" else max(1, self.shape.numel())
+        self.piece = share if device.type == "cpu" else max(1, self.shape.numel())
         parts = [self.buffer[:, start : start + self.piece] for start in range(0, self.buffer.shape[1], self.piece)]
         self.pieces = [(part[:width].t(), [part[slot] for slot in range(part.shape[0])]) for part in parts]
         self.asked = np.zeros(rows.rows + rows.steps, dtype=bool)  # the states whose slopes some row reads
@@ -93,7 +94,7 @@ class FloatRegister:
         if not self.single:
             for j in columns.tolist():
                 weights[row, self.steps + (row + self.steps - j) % self.slopes] = rows.c[:, j]
-        self.weights = torch.as_tensor(weights, device=first.device).to(torch.float32 if self.wide else dtype).unbind()
+        self.weights = torch.as_tensor(weights, device=device).to(torch.float32 if self.wide else dtype).unbind()
         self.carry = rows.a[:, -1].tolist()
         self.single_weight = rows.c[:, columns[0]].tolist() if self.single else [0.0] * rows.rows
         for s in range(self.steps):

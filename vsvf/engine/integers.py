@@ -11,6 +11,7 @@ exactly by z = fl(z_new - t), since z passed before. Zeros are always +0: no sum
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,18 +67,18 @@ class FixedRegister:
         bits: BitPlan,
         start: int,
         stop: int,
-        first: torch.Tensor,
+        first: torch.Tensor | Sequence[torch.Tensor],
         sampling: bool,
         watch: Watch,
         tape: dict[int, torch.Tensor] | None = None,
     ) -> None:
         self.rows, self.bits, self.sampling, self.watch = rows, bits, sampling, watch
         self.start, self.stop = start, stop
-        self.shape, self.steps = first.shape[1:], rows.steps
+        self.shape, self.steps = first[0].shape, rows.steps
         self.tape = dict(tape or {})
         columns = np.flatnonzero(np.any(rows.c[:, : self.steps] != 0.0, axis=0))
         self.nearest, self.farthest = (int(columns.min()), int(columns.max())) if len(columns) else (0, 0)
-        size, device = self.shape.numel(), first.device
+        size, device = self.shape.numel(), first[0].device
         line = -(-size // 8) * 8  # whole cache lines for each
         with torch.inference_mode(False):  # so that every state has a version, which tells whether a predictor changed it
             self.buffer = torch.zeros((self.steps + self.farthest, line), dtype=torch.float64, device=device)[:, :size]

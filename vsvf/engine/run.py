@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -132,7 +132,7 @@ class Run:
             yield from self._overheard(asked, phase) if phase.targets else asked
             if phase is self.phases[-1]:
                 break
-            self._enter(self.phase + 1, torch.stack([self.window[n] for n in range(len(self.window))]))
+            self._enter(self.phase + 1, [self.window[n] for n in range(len(self.window))])
             self.window = {}  # the register has copies
         self.watch.check()
 
@@ -160,7 +160,7 @@ class Run:
         if self.phases[0].targets:
             self._keep(self.phases[0].rows.steps - 1)
 
-    def _enter(self, phase: int, first: torch.Tensor) -> None:
+    def _enter(self, phase: int, first: torch.Tensor | Sequence[torch.Tensor]) -> None:
         self.phase, self.row = phase, 0
         rows, request = self.phases[phase].rows, self.request
         if self.bits is not None and phase == len(self.phases) - 1:

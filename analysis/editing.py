@@ -10,7 +10,7 @@ and of large edits, and what removes artefacts; (d) the main rows of (c) for sce
 
     python -m analysis.editing --out results --scenes 24 --confirm 280
 
-(c) takes an hour of a core for 24 scenes, (d) as long for 200. Both may be shared by processes, `--part 0 2` and `--part 1 2`, and
+(c) takes an hour of a core for 24 scenes, (d) as long for 280. Both may be shared by processes, `--part 0 2` and `--part 1 2`, and
 go on where they were stopped; a run without `--part` writes the tables.
 """
 

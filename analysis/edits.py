@@ -1,7 +1,7 @@
 """The edits of the study of editing: each made and scored once, and the tables that compare them.
 
-An edit is its nodes, their number and `Settings`. Its scores for a case are a line of OUT/editing.jsonl; a later run goes on from
-there, and so may a second process that takes other edits (`part`).
+An edit is its nodes, their number and `Settings`. Its scores for a case are a line of OUT/editing.jsonl; a later run of the same
+weights goes on from there, and so may a second process that takes other edits (`part`).
 """
 
 from __future__ import annotations
@@ -158,7 +158,8 @@ class Scored:
         self.known: dict[tuple[str, str], dict[str, Any]] = {}
         if self.file.exists():
             for row in map(json.loads, self.file.read_text().splitlines()):
-                self.known[row["edit"], row["case"]] = row
+                if row.get("model") == model.fingerprint:
+                    self.known[row["edit"], row["case"]] = row
 
     def __call__(self, one: Edit, case: Case) -> dict[str, Any]:
         """The scores of `vsvf.apps.edit.scores`, the calls of the network, and the largest latent against the picture's."""
@@ -170,7 +171,7 @@ class Scored:
         """Make the edit of all cases in one batch, and keep the scores; the pictures, grey ones where a march overflowed."""
         found = attempt(self.model, cases, one.grid(self.model), one.settings, self.judge)
         for row, _ in found:
-            row |= {"edit": one.key, "nfe": row["nfe_up"] + row["nfe_down"] + row["extra"]}
+            row |= {"edit": one.key, "model": self.model.fingerprint, "nfe": row["nfe_up"] + row["nfe_down"] + row["extra"]}
             self.known[one.key, row["case"]] = row
         with self.file.open("a") as file:
             file.writelines(json.dumps(row) + "\n" for row, _ in found)

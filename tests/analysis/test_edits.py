@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,10 +60,11 @@ def test_an_edit_is_scored_once_and_its_background_compared_case_by_case(tmp_pat
     assert found["nfe"] > 0 and 0.0 < found["background_mse"] < 4.0 and found["edit"] == one.key
     line = json.loads((tmp_path / "editing.jsonl").read_text())
     assert line == found and line["case"] == cases[0].name
-    again = edits.Scored(tmp_path, None, None)  # what is known needs no model
+    again = edits.Scored(tmp_path, SimpleNamespace(fingerprint=model.fingerprint), None)  # what is known needs no network
     assert again(one, cases[0]) == found
     with pytest.raises(AttributeError):
         again(one, cases[1])
+    assert not edits.Scored(tmp_path, SimpleNamespace(fingerprint="other weights"), None).known
 
 
 def test_cells_are_means_and_paired_differences(tmp_path):

@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strength", nargs="+", type=finite, default=[1.0], metavar="S", help="(default 1)")
     parser.add_argument("--blend", nargs="+", choices=tuple(BLENDS), default=["off"], help="local blend on the changed words")
     parser.add_argument("--steps", type=positive, default=50, metavar="N", help="(default 50)")
-    parser.add_argument("--batch", type=positive, default=8, metavar="B", help="pictures at once (default 8)")
+    parser.add_argument("--batch", type=positive, metavar="B", help="pictures at once (default 8, of more than 64 x 64 one)")
     parser.add_argument("--sheet", type=positive, default=8, metavar="N", help="how many pictures the sheet shows (default 8)")
     add_method_arguments(parser)
     add_model_arguments(parser, "", model="scenes", conditions=False, spacing="log_snr")
@@ -103,6 +103,7 @@ def run(args: argparse.Namespace) -> Answer:
     model = make_model(args)
     if model.condition != "prompt":
         raise UsageError(f"--model must take prompts, {model.name} takes {'none' if model.condition == 'none' else 'labels'}")
+    args.batch = args.batch or (8 if max(model.pictures[1:]) <= 64 else 1)
     cases, learned = _cases(args, model), _learned(args)
     settings = {**model_settings(args, model), **{key: getattr(args, key) for key in KEYS}, "cases": [case.name for case in cases]}
     with RunFolder(args.out, "edit-bench", repeatable(args), settings, args.force) as folder:

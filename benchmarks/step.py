@@ -33,6 +33,7 @@ from vsvf.engine.watch import Watch
 from vsvf.predictors import Predictor
 
 SHAPES = ((1, 4, 64, 64), (16, 4, 64, 64), (16, 3, 256, 256))
+FEWEST = 50  # steps of a run on a large shape: the default of diffusers' pipelines
 FORMULAS = ("belm(2)", "stable_belm(3)", "stable_belm(4)")
 SCHEDULERS: dict[str, dict[str, object]] = {
     "DDIMScheduler": {"clip_sample": False},
@@ -231,7 +232,7 @@ def main(arguments: list[str] | None = None) -> list[Result]:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, …")
     parser.add_argument("--threads", type=int, help="torch's threads; default its own choice")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: the processor's, for one thread only")
-    parser.add_argument("--steps", type=int, default=200, help="steps per run on the smallest shape; fewer on large ones")
+    parser.add_argument("--steps", type=int, default=200, help="per run on the smallest shape; fewer on large ones, but 50")
     parser.add_argument("--repeats", type=int, default=7, help="runs of every candidate, of which the fastest counts")
     parser.add_argument("--shape", action="append", help="as in 16,3,256,256; may be given several times; default: three shapes")
     parser.add_argument("--without-diffusers", action="store_true", help="leave the schedulers out")
@@ -245,7 +246,7 @@ def main(arguments: list[str] | None = None) -> list[Result]:
     print(f"{machine(device)}, {given.dtype}, {given.clock} clock\n")
     results: list[Result] = []
     for shape in shapes:
-        steps = max(20, min(given.steps, given.steps * 2**18 // torch.Size(shape).numel()))
+        steps = max(min(given.steps, FEWEST), given.steps * 2**18 // max(2**18, torch.Size(shape).numel()))
         results += measure(shape, FLOATS[given.dtype], timed, steps, given.repeats, not given.without_diffusers)
     print(table(results))
     if given.out is not None:

@@ -2,8 +2,9 @@
 
     python -m benchmarks.tables [--steps 20] [--model digits]
 
-Process time, not the clock's: other programs on the machine do not count. A first small run loads what is loaded once. What is
-outside is work for each picture, whatever the steps: writing and reading it, the judge's features, SSIM.
+Process time, not the clock's: other programs on the machine do not count. A first small run loads what is loaded once. Two shares:
+of the network that the sampler asks, and of all networks, the autoencoder and the one whose features are compared with it. What is
+outside all of them is work for each picture, whatever the steps: writing and reading it, SSIM.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import contextlib
 import io
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from vsvf.cli import main as command
 from vsvf.predictors import Predictor
@@ -30,32 +33,50 @@ WARM_UP = {
 }
 
 
-@contextlib.contextmanager
-def inside() -> Iterator[list[float]]:
-    """Sums the process time inside `Predictor.epsilon`, in the list's one entry."""
-    original, spent = Predictor.epsilon, [0.0]
+class Spent:
+    """Process time within calls of a method, calls within calls counted once, while a `with` block lasts.
 
-    def timed(self: Predictor, *args: Any, **options: Any) -> Any:
-        began = time.process_time()
-        try:
-            return original(self, *args, **options)
-        finally:
-            spent[0] += time.process_time() - began
+    Args:
+        of: the class. name: of the method. counts: which objects are meant; all if not given.
+    """
 
-    Predictor.epsilon = timed  # type: ignore[method-assign]
-    try:
-        yield spent
-    finally:
-        Predictor.epsilon = original  # type: ignore[method-assign]
+    def __init__(self, of: type, name: str, counts: Callable[[Any], bool] = lambda _: True) -> None:
+        self.of, self.name, self.counts = of, name, counts
+        self.seconds, self.within = 0.0, False
+
+    def __enter__(self) -> Spent:
+        original = self.original = getattr(self.of, self.name)
+
+        def timed(called: Any, *args: Any, **options: Any) -> Any:
+            if self.within or not self.counts(called):
+                return original(called, *args, **options)
+            self.within, began = True, time.process_time()
+            try:
+                return original(called, *args, **options)
+            finally:
+                self.seconds += time.process_time() - began
+                self.within = False
+
+        setattr(self.of, self.name, timed)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        setattr(self.of, self.name, self.original)
 
 
-def share(arguments: list[str], out: Path) -> tuple[float, float]:
-    """Seconds inside the network and in all."""
-    with inside() as spent, contextlib.redirect_stdout(io.StringIO()):
+def network(module: nn.Module) -> bool:
+    """Whether a module is (a part of) a network, and not a measure that torchmetrics makes a module."""
+    return not type(module).__module__.startswith("torchmetrics")
+
+
+def shares(arguments: list[str], out: Path) -> tuple[float, float, float]:
+    """Seconds inside the sampler's network, inside all networks, and in all."""
+    quiet = contextlib.redirect_stdout(io.StringIO())
+    with Spent(Predictor, "epsilon") as asked, Spent(nn.Module, "__call__", network) as called, quiet:
         began = time.process_time()
         if command([*arguments, "--out", str(out)]):
             raise RuntimeError(f"{arguments[0]} failed")
-        return spent[0], time.process_time() - began
+        return asked.seconds, called.seconds, time.process_time() - began
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -67,9 +88,12 @@ def main(argv: list[str] | None = None) -> None:
     own = ["--model", args.model]
     with tempfile.TemporaryDirectory() as folder:
         for name, arguments in RUNS.items():
-            share([*WARM_UP[name], *own], Path(folder) / f"{name}-warm-up")
-            network, whole = share([*arguments, *own, "--steps", str(args.steps)], Path(folder) / name)
-            print(f"{name}: {network:.1f} s of {whole:.1f} s inside the network, {100 * network / whole:.1f} %")
+            shares([*WARM_UP[name], *own], Path(folder) / f"{name}-warm-up")
+            asked, called, whole = shares([*arguments, *own, "--steps", str(args.steps)], Path(folder) / name)
+            print(
+                f"{name}: of {whole:.1f} s {100 * asked / whole:.1f} % inside the network that the sampler asks, "
+                f"{100 * called / whole:.1f} % inside networks"
+            )
 
 
 if __name__ == "__main__":

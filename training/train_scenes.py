@@ -4,9 +4,12 @@
 
 First encodes random scenes of MNIST's training digits to a memory-mapped file, then teaches the text encoder to tell a
 caption's attributes (`Questions`), which spares the UNet the wait for words that mean something, and goes on asking. Then
-minimises E w(t) m ||eps_hat - eps||^2 with w = (1 + min(SNR, 5)) / SNR and m, five times larger where the digits are, one prompt in
-ten left empty (the network that minimises it is the same whatever the weights: they say what is learned first), and
-writes the pipeline with the averaged weights to ``--out`` now and then. Stops and goes on from ``--work``.
+minimises E w(t) m ||eps_hat - eps||^2 with w = (1 + min(SNR, 5)) / SNR, one prompt in ten left empty, and writes the pipeline with
+the averaged weights to ``--out`` now and then. Stops and goes on from ``--work``.
+
+For two thirds of the minutes m is five times larger where the digits are: they are learned first. But m depends on the picture, so
+what is learned then is E[m eps | x_t] / E[m | x_t], as if digits were five times likelier at any place than they are, and the
+samples have strokes too many. In the last third m = 1.
 """
 
 from __future__ import annotations
@@ -44,7 +47,8 @@ from vsvf.scenes.captions import split
 PROMPT_DROPOUT = 0.1
 SNR_CAP = 5.0
 CHUNK = 100
-DIGITS_WEIGHT = 5.0  # of the error where a digit is: a digit's shape is a small part of the picture, and what prompts differ in
+DIGITS_WEIGHT = 5.0  # of the error where a digit is: a digit's shape is a small part of the picture, and what prompts differ in,
+UNTIL = 2 / 3  # but only for this share of the minutes: it makes digits likelier than they are
 READING = 1.0  # weight of what the text encoder is asked, beside the error of the noise
 MIDDLE = (450, 925)  # timesteps at which it is decided which digit appears: half of all are drawn from here
 
@@ -147,13 +151,13 @@ class Batch(NamedTuple):
     """What one step is made of.
 
     Attributes:
-        x0: latents (B, 4, 16, 16). tokens: (B, LENGTH). where: weights of the error, (B, 1, 16, 16).
+        x0: latents (B, 4, 16, 16). tokens: (B, LENGTH). digits: 1 where a digit is, otherwise 0, (B, 1, 16, 16).
         told: (B,) bool, False where the prompt is left empty. answers: of those that are told, (number told, 8).
     """
 
     x0: Tensor
     tokens: Tensor
-    where: Tensor
+    digits: Tensor
     told: Tensor
     answers: Tensor
 
@@ -177,14 +181,16 @@ class Batches:
         return Batch(
             latents,
             self.words(texts),
-            1.0 + (DIGITS_WEIGHT - 1.0) * near,
+            near,
             ~dropped,
             torch.tensor([answers(self.scenes[i]) for i in told]),
         )
 
 
-def noise_loss(unet: nn.Module, words: Tensor, batch: Batch, generator: torch.Generator, bfloat16: bool = False) -> Tensor:
-    """Weighted mean of ||eps_hat - eps||^2 at stratified timesteps, half of them from the middle; `batch.where` weighs places.
+def noise_loss(
+    unet: nn.Module, words: Tensor, batch: Batch, generator: torch.Generator, digits_weight: float = 1.0, bfloat16: bool = False
+) -> Tensor:
+    """Weighted mean of ||eps_hat - eps||^2 at stratified timesteps, half of them from the middle.
 
     The weight is that of the velocity's error at high noise, (1 + SNR) / SNR = 1 / alpha^2, where what is large in a picture is
     decided while the error of eps that it makes is as small as alpha; at low noise it is capped (as by Hang et al. 2023).
@@ -201,7 +207,8 @@ def noise_loss(unet: nn.Module, words: Tensor, batch: Batch, generator: torch.Ge
     with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
         guess = unet(noisy, t, words, return_dict=False)[0].float()
     ratio = (alpha / sigma) ** 2
-    return ((batch.where * (guess - noise).pow(2)).mean((1, 2, 3)) * (1 + ratio.clamp(max=SNR_CAP)) / ratio).mean()
+    where = 1.0 + (digits_weight - 1.0) * batch.digits
+    return ((where * (guess - noise).pow(2)).mean((1, 2, 3)) * (1 + ratio.clamp(max=SNR_CAP)) / ratio).mean()
 
 
 def compute_in_bfloat16(unet: nn.Module) -> None:
@@ -266,7 +273,8 @@ def main() -> None:
         batch = batches.draw(args.batch, run.generator)
         words = text_encoder(input_ids=batch.tokens).last_hidden_state
         read = questions.loss(words[batch.told], batch.answers)
-        run.update(noise_loss(unet, words, batch, run.generator, args.bfloat16) + READING * read)
+        weight = DIGITS_WEIGHT if run.progress < UNTIL else 1.0
+        run.update(noise_loss(unet, words, batch, run.generator, weight, args.bfloat16) + READING * read)
         if run.step % 100 == 0:
             run.log()
     run.save()

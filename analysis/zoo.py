@@ -263,12 +263,13 @@ def main(
     problems: Sequence[str] = tuple(ZOO),
     nfe: Sequence[int] = (5, 10, 20, 50, 100),
     methods: Sequence[str] = METHODS,
+    schedules: Sequence[str] = tuple(SCHEDULES),
     spacings: Sequence[str] = SPACINGS,
     starters: Sequence[str] = ("exact",),
     images: int = 60,
 ) -> None:
     """Write zoo_errors, zoo_choosing, zoo_confirmation, zoo_cases, zoo_warnings and zoo_recommended.csv into `out`."""
-    found = study(out, problems, nfe, methods, spacings=spacings, starters=starters, images=images)
+    found = study(out, problems, nfe, methods, schedules, spacings, starters, images)
     groups = ("over best published", "over O-BELM", "inversion over O-BELM", "over best published on leading")
     titles = [f"{group} | {cell}" for group, bar in zip(groups, BARS) for cell in ("mean", "± %", "worst", f"at most {bar:g}")]
     for name, part in (("choosing", "choosing"), ("confirmation", "held back")):
@@ -320,6 +321,7 @@ if __name__ == "__main__":
     parser.add_argument("--problems", nargs="+", default=list(ZOO), choices=list(ZOO))
     parser.add_argument("--nfe", nargs="+", type=int, default=[5, 10, 20, 50, 100])
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--schedules", nargs="+", default=list(SCHEDULES), choices=list(SCHEDULES))
     parser.add_argument("--spacings", nargs="+", default=list(SPACINGS), choices=SPACINGS)
     parser.add_argument("--starters", nargs="+", default=["exact"], choices=STARTERS)
     parser.add_argument("--images", type=int, default=60, help="per problem and schedule")
@@ -334,6 +336,7 @@ if __name__ == "__main__":
         arguments.problems,
         arguments.nfe,
         arguments.methods,
+        arguments.schedules,
         arguments.spacings,
         arguments.starters,
         arguments.images,

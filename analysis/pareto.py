@@ -25,6 +25,7 @@ import torch
 import vsvf
 from analysis import progress, style
 from analysis.common import Mark, generator, save_answer, save_figure, save_number, save_table, test_images
+from analysis.coupling import coupled, uncoupled
 from vsvf import formulas, predictors
 from vsvf.convergence.order import exact_state
 from vsvf.convergence.problems import Problem
@@ -36,6 +37,7 @@ Array = np.ndarray
 
 METHODS = ("ddim", "edict(0.93)", "bdia(1)", "mccallum_foster(0.999)", "belm(2)")
 FAMILY = ("stable_belm(2)", "stable_belm(3)", "stable_belm(4)", "stable_belm(5)")
+RUNGE_KUTTA = {"ees25": 3, "rex(heun)": 4, "rex(rk4)": 8}  # that are no formulas, and the evaluations of a step
 # members beside the defaults that the longer run looks at; the first is meant for coarse grids
 OTHERS = ("k=3: 17/20; 1.65; modes 1.4; slopes 3", "k=3: 11/12; 1.1", "k=5: 1/3, 5/6; 0.85")
 STARTERS = ("exact", "ddim", "heun", "rk4")
@@ -118,6 +120,21 @@ def trajectory(
     return path
 
 
+def walked(predictor: Predictor, x: torch.Tensor, nodes: Array, method: str) -> torch.Tensor:
+    """x at the last of the nodes, by DDIM's step or one of `RUNGE_KUTTA`, downwards or, as its inverse is, upwards.
+
+    "rex(heun)" is Heun's method coupled with itself (`analysis.coupling`), both states alike at first; "ees25" goes back by its own
+    step, as it is meant to.
+    """
+    if not method.startswith("rex("):
+        return vsvf.integrate(predictor, x, nodes, method)[0]
+    scales = predictor.alpha(nodes[[0, -1]])
+    way = coupled if nodes[-1] < nodes[0] else uncoupled
+    line = nodes if nodes[-1] < nodes[0] else nodes[::-1]
+    pair = (x / float(scales[0]),) * 2
+    return float(scales[1]) * way(predictor, pair, line.tolist(), method[4:-1])[0]
+
+
 def march_errors(
     predictor: Predictor,
     path: dict[float, torch.Tensor],
@@ -128,19 +145,22 @@ def march_errors(
     warn: bool = False,
 ) -> Errors:
     """Errors of one method in these directions (nan in another), from states of the trajectory; `warn` as in `vsvf.sample`."""
-    formula = formula_of(method)
     exact = Problem("trajectory", "", predictor, lambda s: path[s])  # type: ignore[arg-type]
     noise, image = path[float(grid.sigma_bar[-1])], path[float(grid.sigma_bar[0])]
     options = {"starter": "ddim" if starter == "exact" else starter, "warn": False}
 
     def sampled() -> torch.Tensor:
+        if method in RUNGE_KUTTA:
+            return walked(predictor, noise, grid.sigma_bar[::-1], method) - image
+        formula = formula_of(method)
         start = exact_state(formula, grid, exact, "noise") if starter == "exact" else noise
         return vsvf.sample(predictor, start, grid, formula, **{**options, "warn": warn}).x - image
 
     def inverted() -> torch.Tensor:
-        if method == "ddim":
-            found = vsvf.integrate(predictor, image, grid.sigma_bar, "ddim")[0]
+        if method == "ddim" or method in RUNGE_KUTTA:
+            found = walked(predictor, image, grid.sigma_bar, method)
         else:
+            formula = formula_of(method)
             start = exact_state(formula, grid, exact, "data") if starter == "exact" else image
             found = vsvf.invert(predictor, start, grid, formula, **options).x
         return (found - noise) / float(predictor.alpha(grid.sigma_bar[-1]) * grid.sigma_bar[-1])

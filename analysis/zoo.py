@@ -27,7 +27,7 @@ import torch
 
 import vsvf
 from analysis.common import generator, save_table
-from analysis.pareto import SCHEDULES, formula_of, make_grid, march_errors, trajectory
+from analysis.pareto import RUNGE_KUTTA, SCHEDULES, formula_of, make_grid, march_errors, trajectory
 from analysis.problems import ZOO
 from vsvf import formulas
 from vsvf.apps.frechet import jackknife
@@ -47,6 +47,7 @@ METHODS = (
     "power_fitted_belm(0.7, (0.29, 0.86), 1.43, 1.06)",
     "power_fitted_belm(0.9, (0.42, 0.79), 0.65, 1.09)",
 )
+COSTS = {"edict": 2, "mccallum_foster": 2, **RUNGE_KUTTA}  # evaluations of a step
 SPACINGS = ("leading", "log_snr", "karras")
 STARTERS = ("exact", "ddim", "heun", "rk4")
 BARS = (1.0, 1.2, 0.2, 0.5)  # of the four ratios of `summary`
@@ -82,7 +83,8 @@ Results = Mapping[Key, Found]
 
 def steps_of(method: str, nfe: int) -> int:
     """The steps that a method makes of so many evaluations in sampling: a corrector row needs one of its own."""
-    return nfe - 1 if method.startswith("corrected") else nfe
+    cost = next((cost for name, cost in COSTS.items() if method.startswith(name)), 1)
+    return nfe // cost - method.startswith("corrected")
 
 
 def study(
@@ -130,7 +132,9 @@ def study(
 
 
 def fits(method: str, steps: int) -> bool:
-    """Whether the method has a plan on grids of so many steps."""
+    """Whether the method can take so many steps."""
+    if method in RUNGE_KUTTA:
+        return steps > 0
     try:
         return formula_of(method).plan(make_grid("DDPM", steps)).rows > 0
     except ValueError:
@@ -144,7 +148,7 @@ def ends(grid: vsvf.Grid) -> Array:
 
 def one(predictor: Predictor, exact: dict[float, torch.Tensor], grid: vsvf.Grid, method: str, starter: str = "exact") -> Found:
     """Errors of one method, and whether it warned; UniPC, DPM-Solver++ and DEIS start themselves where starters are practical."""
-    both = formula_of(method).plan(grid).backward_explicit
+    both = method == "ddim" or method in RUNGE_KUTTA or formula_of(method).plan(grid).backward_explicit
     directions = ("sampling", "inversion") if both else ("sampling",)
     chosen = "lower_order" if starter != "exact" and not both and not method.startswith("unipc") else starter
     with warnings.catch_warnings(record=True) as said:
@@ -200,14 +204,14 @@ def without(squares: Array) -> Array:
     return np.sqrt(np.concatenate([[squares.mean()], np.maximum(others, 0.0) / (count - 1)]))
 
 
-def summary(found: Results, part: str, starter: str = "exact") -> list[list[Any]]:
-    """Per spacing, NFE and method over one part, for each of the four ratios of `compared`: geometric mean, its standard error in
-    per cent, the worst case, and the number of cases within the bar (1, 1.2, 1/5, 1/2)."""
+def summary(found: Results, part: str | None, starter: str = "exact") -> list[list[Any]]:
+    """Per spacing, NFE and method over one part, or over both, for each of the four ratios of `compared`: geometric mean, its
+    standard error in per cent, the worst case, and the number of cases within the bar (1, 1.2, 1/5, 1/2)."""
     rows = []
     for spacing in SPACINGS:
         for n in sorted({key[3] for key in found}):
             for method in dict.fromkeys(key[4] for key in found):
-                keys = [key for key in found if key[2:] == (spacing, n, method, starter) and ZOO[key[0]].part == part]
+                keys = [key for key in found if key[2:] == (spacing, n, method, starter) and part in (None, ZOO[key[0]].part)]
                 ratios = [ratio for ratio in (compared(found, key) for key in keys) if ratio is not None]
                 if ratios:
                     rows.append([spacing, n, method, len(ratios), *_cells(ratios)])
@@ -230,8 +234,8 @@ def _cells(ratios: Sequence[Array]) -> list[Any]:
 def advised(key: Key) -> bool:
     """Whether a case is of O-BELM, of stable_belm(3) or of a formula that is recommended on its nodes."""
     method = key[4]
-    if method in (BASE, "stable_belm(3)"):
-        return True
+    if method in (BASE, "stable_belm(3)") or method in RUNGE_KUTTA:
+        return method not in RUNGE_KUTTA
     grid = make_grid(key[1], steps_of(method, key[3]), key[2])
     return formula_of(method).name in {recommended(grid, direction=way).name for way in ("sampling", "inversion", "both")}
 
@@ -329,7 +333,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name in arguments.methods:
-        if not name.startswith("k="):
+        if name not in RUNGE_KUTTA and not name.startswith("k="):
             formulas.by_name(name)
     main(
         arguments.out,

@@ -77,10 +77,16 @@ def by(nodes: str, method: str, formula: str, guidance: float = GUIDANCE, **more
 def methods() -> list[Edit]:
     """Methods times samplers at the usual guidance, on log-SNR nodes; and on leading timesteps what there is to compare."""
     found = [by("log-SNR", method, name) for method in METHODS for name in SAMPLERS]
+    found += [by("log-SNR", "direct", name, blend_words=("auto",)) for name in SAMPLERS]
     found += [by("log-SNR", "direct", name) for name in (*MORE, "recommended")]
     found += [by("leading", method, name) for method in ("resample", "direct") for name in SAMPLERS]
     found += [by("leading", "direct", name) for name in (*MORE, "recommended")]
     return found + [by("leading", method, "ddim") for method in PUBLISHED]
+
+
+def label(one: Edit) -> str:
+    """The method of an edit of `methods`, which a local blend makes another."""
+    return f"{one.settings.method}, local blend" if one.settings.blend_words else one.settings.method
 
 
 def guided() -> list[Edit]:
@@ -219,7 +225,8 @@ def tables(out: Path, scored: Scored, cases: Sequence[Case], more: Sequence[Case
         out, "editing_methods",
         f"Methods and samplers, {n}, guidance {GUIDANCE:g}; mean ± standard error. Against: the background's difference to that of "
         f"DDIM with Direct Inversion on leading timesteps at guidance 3, case by case. The autoencoder alone: {alone}.",
-        ["nodes", "method", "sampler", *HEADER], [[*told_name(one), *cells(scored, one, cases)] for one in methods()],
+        ["nodes", "method", "sampler", *HEADER],
+        [[one.nodes, label(one), one.settings.formula, *cells(scored, one, cases)] for one in methods()],
     )  # fmt: skip
     save_table(
         out, "editing_guidance", f"Direct Inversion under stronger guidance, {n}.",
@@ -260,8 +267,8 @@ def front(out: Path, scored: Scored, cases: Sequence[Case]) -> None:
     """Success against the background."""
     figure, axis = plt.subplots(figsize=(6.5, 4.2), constrained_layout=True)
     for n, nodes in enumerate(NODES):
-        for marker, method in zip("o^sDvP", (*METHODS, "null_text")):
-            some = [one for one in methods() if one.nodes == nodes and one.settings.method == method]
+        for marker, method in zip("o^sDvXP", dict.fromkeys(map(label, methods()))):
+            some = [one for one in methods() if one.nodes == nodes and label(one) == method]
             if some:
                 rows = [[scored(one, case) for case in cases] for one in some]
                 x = [mean_and_error([row["background_mse"] for row in of])[0] for of in rows]

@@ -65,8 +65,7 @@ class FloatRegister:
         with torch.inference_mode(False):  # so that every state has a version, which tells whether a predictor changed it
             memory = torch.empty((self.steps + self.slopes, -(-size // line) * line), dtype=dtype, device=device)
             self.buffer = memory[:, :size]  # every state begins a cache line: the bits of some networks depend on it
-            if self.slopes > 1:
-                self.buffer[self.steps :].zero_()  # they are summed, with weight 0, before they are there; states are put below
+            self.buffer[self.steps :].zero_()  # slopes are summed, with weight 0, before they are there; the states are put below
         shaped = [slot.view(self.shape) for slot in self.buffer.unbind()]
         self.states, self.slope_slots = shaped[: self.steps], shaped[self.steps :]
         self.memory = range(memory.data_ptr(), memory.data_ptr() + memory.nbytes)

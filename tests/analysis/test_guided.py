@@ -23,13 +23,13 @@ def test_a_table_with_a_line_for_each_formula_and_grid(tmp_path, monkeypatch):
 
 def test_a_broken_march_is_seen_in_all_three_numbers():
     """O-BELM at guidance 5 on trailing timesteps; DDIM from the same noise draws the picture."""
-    draw, glyphs = torch.Generator().manual_seed(77), guided.load_glyphs()
+    draw, glyphs = torch.Generator().manual_seed(78), guided.load_glyphs()
     scenes = [guided.random_scene(glyphs, draw, count=1) for _ in range(2)]
     prompts = [guided.caption(scene, draw) for scene in scenes]
     grid = vsvf.Grid.from_schedule(vsvf.Schedule.scaled_linear(), 50, "trailing", "zero")
     fine, broken = (guided.measure(scenes, prompts, 5.0, grid, name) for name in ("ddim", "belm(2)"))
-    assert fine[2] < 9.0 and fine[3] == "" and broken[2] > 12.0 and broken[3] == "yes"
-    assert broken[0] < fine[0]
+    assert fine[0] == 2 and fine[2] < 9.0 and fine[3] == ""
+    assert broken[0] < 2 and broken[2] > 12.0 and broken[3] == "yes"
     eps = predictors.scenes(prompts, 5.0)
     noise = predictors.noise((2, *LATENTS), eps, grid, generator=torch.Generator().manual_seed(5))
     assert fine[2] == float(vsvf.sample(eps, noise, grid, "ddim").x.abs().max())

@@ -31,4 +31,4 @@ def test_the_loss_is_the_weighted_mean_of_squared_noise(weight):
     squares[:, 3:7, 5:9] *= weight
     ratio = (alphas / sigmas) ** 2
     by_hand = (squares.mean((1, 2)) * (1 + ratio.clamp(max=SNR_CAP)) / ratio).mean()
-    assert float(loss) == pytest.approx(float(by_hand), rel=1e-4)
+    assert float(loss) == pytest.approx(float(by_hand), rel=1e-6)

@@ -105,11 +105,63 @@ def test_they_stand_beside_the_background_measures_and_a_whole_mask_leaves_them(
     assert math.isnan(Learned(clip)(found, case)["pie_clip_edited"])
 
 
+@pytest.fixture
+def squeeze(tmp_path, monkeypatch):
+    """torch.hub's folder with SqueezeNet's weights, which are random."""
+    models = torchvision_models()
+    torch.manual_seed(4)
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    file = tmp_path / "checkpoints" / models.SqueezeNet1_1_Weights.DEFAULT.url.rpartition("/")[2]
+    torch.save(models.squeezenet1_1(weights=None).state_dict(), file)
+    return file
+
+
+def torchvision_models():
+    try:
+        from torchvision import models
+    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
+        pytest.skip(f"torchvision: {error}")
+    return models
+
+
+def test_lpips_sees_what_the_mask_leaves(squeeze, case, found):
+    features = torchvision_models().squeezenet1_1().eval()
+    features.load_state_dict(torch.load(squeeze, weights_only=True))
+    lpips = Learned(lpips=True)
+    value = lpips(found, case)["pie_lpips"]
+    kept = ~case.mask
+    shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])  # LPIPS's own normalisation
+    pair = []
+    for picture in (found, case.picture):
+        x = 2 * (eight_bits(picture) / 255 * kept) - 1
+        x = ((x - shift[:, None, None]) / scale[:, None, None])[None]
+        layers = []
+        for index, layer in enumerate(features.features):
+            x = layer(x)
+            if index in (1, 4, 7, 9, 10, 11, 12):  # the seven layers that LPIPS reads
+                layers.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-8))
+        pair.append(layers)
+    heads = [head.model[-1] for head in lpips.lpips.net.lins]
+    wanted = sum(float(head((a - b).square()).detach().mean()) for head, a, b in zip(heads, *pair, strict=True))
+    assert value == pytest.approx(wanted, rel=1e-4) and value > 0
+    inside = torch.where(case.mask, torch.ones(()), case.picture)  # what changes under the mask alone is not seen
+    assert lpips(inside, case)["pie_lpips"] == pytest.approx(0, abs=1e-7)
+    case.mask.fill_(True)
+    assert math.isnan(lpips(found, case)["pie_lpips"])
+
+
+def test_lpips_fetches_nothing(squeeze):
+    squeeze.unlink()
+    with pytest.raises(FileNotFoundError, match=f"from {squeeze}"):
+        Learned(lpips=True)
+
+
 def test_what_is_missing_is_named(clip, dino, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="nowhere is no folder: it should hold a CLIPModel"):
         Learned(clip="nowhere")
     with pytest.raises(ValueError, match="holds no ViTModel"):
         Learned(dino=tmp_path)
-    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
     with pytest.raises(ImportError, match="LPIPS is torchvision's SqueezeNet"):
         Learned(lpips=True)

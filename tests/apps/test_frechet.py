@@ -127,6 +127,31 @@ def test_only_inception_is_called_fid(tmp_path):
         features_by_name(f"inception:{tmp_path / 'none.pth'}")
 
 
+def test_inception_of_a_local_file(tmp_path, generator):
+    try:
+        from torch_fidelity import feature_extractor_inceptionv3 as fidelity
+    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision built for another torch
+        pytest.skip(f"torch-fidelity: {error}")
+    torch.save([torch.zeros(3)], tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="holds no weights of FID's Inception network"):
+        features_by_name(f"inception:{tmp_path / 'other.pth'}")
+    torch.save({"fc": Moments}, tmp_path / "code.pth")
+    with pytest.raises(ValueError, match="holds no weights of FID's Inception network"):
+        features_by_name(f"inception:{tmp_path / 'code.pth'}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fidelity, "load_state_dict_from_url", lambda *args, **kwargs: {})
+        patch.setattr(fidelity.FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
+        network = fidelity.FeatureExtractorInceptionV3("random", ["2048"])
+    torch.save(network.state_dict(), tmp_path / "inception.pth")
+    pictures = torch.rand(3, 1, 28, 28, generator=generator) * 2 - 1
+    features = features_by_name(f"inception:{tmp_path / 'inception.pth'}")
+    assert features.title == "FID" and features.inception
+    found = features.of([pictures[:2], pictures[2:]])
+    levels = ((pictures + 1) * 127.5).round().to(torch.uint8).expand(-1, 3, -1, -1)
+    assert found.shape == (3, 2048) and np.allclose(found, network(levels)[0].numpy(), rtol=1e-3, atol=1e-5)
+    assert np.ptp(found, axis=0).max() > 0
+
+
 def test_a_module_that_returns_no_vectors_is_named():
     with pytest.raises(ValueError, match=r"maps must return \(B, d\)"):
         Features("maps", lambda x: x).of([torch.zeros(2, 1, 4, 4)])

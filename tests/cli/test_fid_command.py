@@ -138,7 +138,7 @@ def test_the_distance_is_of_the_files_from_the_reference(vsvf, tmp_path):
     from vsvf.apps.features import digits_features
 
     pictures = torch.cat([load_image(path, mode="L") for path in sorted((tmp_path / "quality" / "ddim-2").glob("*.png"))])
-    reference = models.digits().reference(digits_features())
+    reference = Moments.load(models.digits().reference)
     assert found["value"] == pytest.approx(frechet(Moments.of(digits_features().of([pictures])), reference), rel=1e-6)
     assert found["error"] > 0.0 and found["nfe"] == 2 and found["n"] == 20
     table = (tmp_path / "quality" / "table.md").read_text()
@@ -208,5 +208,7 @@ def test_bad_input_is_one_clear_line(fails, tmp_path):
     fails(2, "--beside nonsense is not known", "fid", "--beside", "nonsense")
     fails(1, "features='resnet' is not known", "fid", *SMALL, "--features", "resnet")
     fails(1, "no such file", "fid", *SMALL, "--features", "inception:none.pth")
+    fails(1, "digits' own reference has the features digits-classifier", "fid", *SMALL, "--features", "scenes")
+    assert not (tmp_path / "quality").exists()
     (tmp_path / "captions.txt").write_text("one\ntwo\n")
     fails(1, "holds 2 captions for --count 20 pictures", "fid", *SMALL, "--captions", "captions.txt")

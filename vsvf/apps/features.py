@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import resources
@@ -80,7 +81,8 @@ def inception_features(weights: str | os.PathLike[str], device: str | torch.devi
     """The 2048 features of FID's Inception network, from a local file of its weights (weights-inception-2015-12-05-6726825d.pth).
 
     Raises:
-        FileNotFoundError: no such file. ImportError: torch-fidelity, or torchvision that it needs, cannot be imported.
+        FileNotFoundError: no such file. ValueError: a file that holds more than tensors, or not this network's.
+        ImportError: torch-fidelity, or torchvision that it needs, cannot be imported.
     """
     source = Path(weights)
     if not source.is_file():
@@ -89,7 +91,13 @@ def inception_features(weights: str | os.PathLike[str], device: str | torch.devi
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except (ImportError, RuntimeError) as error:
         raise ImportError(f"Inception features need torch-fidelity and torchvision (pip install vsvf[fid]): {error}") from None
-    network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(source)).to(device)
+    try:
+        torch.load(source, map_location="meta", weights_only=True)  # torch-fidelity would run what a pickle says
+        network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(source)).to(
+            device
+        )
+    except (pickle.UnpicklingError, EOFError, RuntimeError, TypeError, AttributeError) as error:
+        raise ValueError(f"{source} holds no weights of FID's Inception network: {str(error).splitlines()[0]}") from error
     name = f"Inception {hashlib.sha256(source.read_bytes()).hexdigest()[:16]}"
 
     def extract(x: torch.Tensor) -> torch.Tensor:

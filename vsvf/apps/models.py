@@ -39,8 +39,8 @@ class Model:
         codec: pictures in [-1, 1] to x_0 and back.
         own: its own test pictures (n, C, H, W) and their conditions; None where it has none.
         usual: n conditions to sample with where the user gives none.
-        features: the name of the features that its samples are judged by; reference: their moments over what it was trained to
-            draw, from the features; None where there is none.
+        features: the name of the features that its samples are judged by. reference: moments over what it was trained to draw,
+            in a file, of these features alone, or made of any; None where there is none.
         pipeline: of diffusers, whose parts it is made of; None for others.
     """
 
@@ -55,7 +55,7 @@ class Model:
     own: Callable[[], tuple[torch.Tensor, list[Any]]] | None
     usual: Callable[[int], list[Any] | None]
     features: str = ""
-    reference: Callable[[Features], Moments] | None = None
+    reference: Path | Callable[[Features], Moments] | None = None
     pipeline: Any = None
 
     @property
@@ -105,7 +105,7 @@ def digits(dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu
         own,
         lambda n: [i % 10 for i in range(n)],
         "digits",
-        lambda features: Moments.load(Path(str(resources.files("vsvf") / "assets" / "digits_reference_test.safetensors"))),
+        Path(str(resources.files("vsvf") / "assets" / "digits_reference_test.safetensors")),
     )
 
 

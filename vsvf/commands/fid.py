@@ -235,15 +235,15 @@ def _given_reference(args: argparse.Namespace, model: Model, features: Features)
     """
     from vsvf.apps.frechet import Moments
 
-    if args.reference is None:
-        if model.reference is None:
-            raise UsageError(f"{model.name} has no reference of its own: give --reference")
+    source = args.reference or model.reference
+    if source is None:
+        raise UsageError(f"{model.name} has no reference of its own: give --reference")
+    if callable(source) or Path(source).is_dir():
         return None
-    if Path(args.reference).is_dir():
-        return None
-    found = Moments.load(args.reference)
+    found = Moments.load(source)
     if found.features and found.features != features.name:
-        raise ValueError(f"the reference has the features {found.features}, the pictures are given {features.name}")
+        whose, advice = ("the", "") if args.reference else (f"{model.name}' own", ": give --reference")
+        raise ValueError(f"{whose} reference has the features {found.features}, the pictures are given {features.name}{advice}")
     return found
 
 
@@ -257,8 +257,7 @@ def _reference(args: argparse.Namespace, folder: RunFolder, model: Model, featur
         return Moments.load(kept)
     if given is not None:
         found = given
-    elif args.reference is None:
-        assert model.reference is not None
+    elif args.reference is None and callable(model.reference):
         found = model.reference(features)
     else:
         files = image_files(args.reference)
@@ -266,8 +265,6 @@ def _reference(args: argparse.Namespace, folder: RunFolder, model: Model, featur
         with Progress(len(files), "reference", "pictures") as progress:
             vectors = features.of(_counted(pictures, progress))
         found = Moments.of(vectors, features.name)
-    if found.features and found.features != features.name:
-        raise ValueError(f"the reference has the features {found.features}, the pictures are given {features.name}")
     found.save(kept)
     return found
 

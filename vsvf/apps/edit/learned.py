@@ -33,8 +33,8 @@ class Learned:
         dino: folder of a `ViTModel` (facebook/dino-vitb8). lpips: whether LPIPS is computed. device: where they are put.
 
     Raises:
-        FileNotFoundError: no such folder. ValueError: a folder without the network. ImportError: transformers, or for LPIPS
-            torchvision, is not installed.
+        FileNotFoundError: no such folder, or for LPIPS no weights of SqueezeNet among torch.hub's checkpoints. ValueError: a folder
+            without the network. ImportError: transformers, or for LPIPS torchvision, is not installed.
     """
 
     def __init__(
@@ -123,9 +123,12 @@ def eight_bits(picture: torch.Tensor) -> torch.Tensor:
 
 def _lpips() -> Any:
     try:
-        import torchvision  # noqa: F401
+        from torchvision.models import SqueezeNet1_1_Weights
     except (ImportError, RuntimeError) as error:
         raise ImportError("LPIPS is torchvision's SqueezeNet with torchmetrics' weights: pip install 'vsvf[fid]'") from error
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
+    weights = Path(torch.hub.get_dir()) / "checkpoints" / SqueezeNet1_1_Weights.DEFAULT.url.rpartition("/")[2]
+    if not weights.is_file():  # torchvision would fetch it
+        raise FileNotFoundError(f"LPIPS reads SqueezeNet's weights, torchvision's {weights.name}, from {weights}")
     return LearnedPerceptualImagePatchSimilarity(net_type="squeeze")

@@ -1,6 +1,6 @@
 """The share of processor time that `vsvf fid` and `vsvf reconstruct` spend inside the network.
 
-    python -m benchmarks.tables [--steps 20] [--model digits]
+    python -m benchmarks.tables [--steps 20] [--model digits | --model FOLDER --pictures FOLDER]
 
 Process time, not the clock's: other programs on the machine do not count. A first small run loads what is loaded once. Two shares:
 of the network that the sampler asks, and of all networks, the autoencoder and the one whose features are compared with it. What is
@@ -23,13 +23,11 @@ from torch import nn
 from vsvf.cli import main as command
 from vsvf.predictors import Predictor
 
-RUNS = {
-    "fid": ["fid", "--formula", "ddim", "belm(2)", "--count", "100"],
-    "reconstruct": ["reconstruct", "--formula", "belm(2)", "stable_belm(2)", "--count", "20"],
-}
+RUNS = {"fid": ["--formula", "ddim", "belm(2)"], "reconstruct": ["--formula", "belm(2)", "stable_belm(2)"]}
+COUNTS = {"fid": 100, "reconstruct": 20}
 WARM_UP = {
-    "fid": ["fid", "--formula", "ddim", "--steps", "1", "--count", "20"],
-    "reconstruct": ["reconstruct", "--formula", "belm(2)", "--steps", "2", "--count", "1"],
+    "fid": ["--formula", "ddim", "--steps", "1", "--count", "20"],
+    "reconstruct": ["--formula", "belm(2)", "--steps", "2", "--count", "1"],
 }
 
 
@@ -84,12 +82,18 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.tables", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=20, metavar="N", help="of every sampling (default 20)")
     parser.add_argument("--model", default="digits", help="digits, scenes or a folder, as in the commands")
+    parser.add_argument("--count", type=int, metavar="N", help="pictures (default 100 for fid, 20 for reconstruct)")
+    parser.add_argument("--pictures", metavar="FOLDER", help="of a model that has none of its own")
     args = parser.parse_args(argv)
-    own = ["--model", args.model]
+    own = {"fid": ["fid", "--model", args.model], "reconstruct": ["reconstruct", "--model", args.model]}
+    if args.pictures is not None:
+        own["fid"] += ["--reference", args.pictures, "--features", "scenes"]
+        own["reconstruct"].insert(1, args.pictures)
     with tempfile.TemporaryDirectory() as folder:
         for name, arguments in RUNS.items():
-            shares([*WARM_UP[name], *own], Path(folder) / f"{name}-warm-up")
-            asked, called, whole = shares([*arguments, *own, "--steps", str(args.steps)], Path(folder) / name)
+            shares([*own[name], *WARM_UP[name]], Path(folder) / f"{name}-warm-up")
+            size = ["--steps", str(args.steps), "--count", str(args.count or COUNTS[name])]
+            asked, called, whole = shares([*own[name], *arguments, *size], Path(folder) / name)
             print(
                 f"{name}: of {whole:.1f} s {100 * asked / whole:.1f} % inside the network that the sampler asks, "
                 f"{100 * called / whole:.1f} % inside networks"

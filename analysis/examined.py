@@ -29,24 +29,13 @@ from vsvf.predictors import Predictor
 
 BAD, HARMLESS, VISIBLE = 3.0, 1.5, 0.02
 SAMPLES = 2
-HEADER = (
-    "problem",
-    "schedule",
-    "spacing",
-    "NFE",
-    "method",
-    "error over O-BELM's",
-    "error",
-    "warned",
-    "suspect",
-    "estimated",
-    "growth",
-)
+KEY = ("problem", "schedule", "spacing", "NFE", "method")
+HEADER = (*KEY, "error over O-BELM's", "error", "warned", "suspect", "estimated", "growth")
 CELLS = ("marches", "warned", "suspect", "either")
 
 
 def cases(found: Results) -> Iterator[tuple[Key, float]]:
-    """The marches to be judged, and their errors over O-BELM's: of explicit formulas with an explicit inverse, other than O-BELM."""
+    """The marches to be judged and their errors over O-BELM's: of formulas with an explicit inverse, other than O-BELM."""
     for key, result in found.items():
         problem, schedule, spacing, n, method, starter = key
         base = found.get((problem, schedule, spacing, n, BASE, starter))
@@ -72,7 +61,7 @@ def study(out: Path) -> list[dict[str, str]]:
             rows = list(csv.DictReader(file))
     else:
         path.write_text(",".join(HEADER) + "\n")
-    known = {tuple(row[name] for name in HEADER[:5]) for row in rows}
+    known = {tuple(row[name] for name in KEY) for row in rows}
     found = read(out / "zoo_errors.csv")
     for key, ratio in cases(found):
         place = tuple(map(str, key[:5]))

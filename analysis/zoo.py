@@ -46,6 +46,8 @@ METHODS = (
     "power_fitted_belm(0.7, 7/8, 2, 0.75)",
     "power_fitted_belm(0.7, (0.29, 0.86), 1.43, 1.06)",
     "power_fitted_belm(0.9, (0.42, 0.79), 0.65, 1.09)",
+    "pec_belm(0.82, 0.56, (0.32, 1), 0.38, 0.87)",
+    "pec_belm(0.88, 0.56, (0.45, 1), 1.1, 1.07)",
 )
 COSTS = {"edict": 2, "mccallum_foster": 2, **RUNGE_KUTTA}  # evaluations of a step
 SPACINGS = ("leading", "log_snr", "karras")
@@ -82,9 +84,9 @@ Results = Mapping[Key, Found]
 
 
 def steps_of(method: str, nfe: int) -> int:
-    """The steps that a method makes of so many evaluations in sampling: a corrector row needs one of its own."""
+    """The steps that a method makes of so many evaluations in sampling: a corrector row at node 0 needs one of its own."""
     cost = next((cost for name, cost in COSTS.items() if method.startswith(name)), 1)
-    return nfe // cost - method.startswith("corrected")
+    return nfe // cost - method.startswith(("corrected", "pec_belm"))
 
 
 def study(

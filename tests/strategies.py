@@ -13,7 +13,8 @@ METHODS = formulas.METHODS
 MULTISTEP = tuple(name for name in METHODS if isinstance(formulas.by_name(name), formulas.belm(2).__class__))
 CORRECTED = tuple(name for name in METHODS if name.startswith("corrected"))  # one row more, at the last node
 PAIRED = tuple(name for name in METHODS if name.startswith("unipc"))  # predictor and corrector, two rows to an evaluation
-COUPLED = tuple(name for name in METHODS if name not in MULTISTEP + CORRECTED + PAIRED)
+TWOFOLD = tuple(name for name in METHODS if name.startswith("pec_belm"))  # a predicted and a corrected state to a node
+COUPLED = tuple(name for name in METHODS if name not in MULTISTEP + CORRECTED + PAIRED + TWOFOLD)
 SELF_STARTING = COUPLED + PAIRED
 
 

@@ -166,7 +166,7 @@ def test_the_rows_in_python_integers_give_the_same_bits(name):
     first = sample(predictor, x, grid, name, arithmetic="fixed", stop=grid.steps)
     z = [first.values[n].reshape(-1).tolist() for n in range(k)]
     # as the register: z with the sign of its scale
-    unit = (scales.signs * 2.0**-scales.exponents).tolist()
+    unit = [sign * 2.0**-exponent for sign, exponent in zip(scales.signs.tolist(), scales.exponents.tolist())]
     z = [[int(scales.signs[n]) * v for v in z[n]] for n in range(k)]
     tape, times = {}, predictor.time(plan.node).tolist()
 

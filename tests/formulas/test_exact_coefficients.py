@@ -130,7 +130,7 @@ def test_every_row_satisfies_the_order_conditions(name, data):
 
 
 def test_every_multistep_method_has_a_known_degree():
-    assert set(EXACT_DEGREE) - set(own.CORRECTED) == set(own.MULTISTEP)
+    assert set(EXACT_DEGREE) - set(own.CORRECTED + own.TWOFOLD) == set(own.MULTISTEP)
 
 
 @given(st.sampled_from(own.MULTISTEP), st.data())
@@ -181,6 +181,9 @@ def test_a_grid_shorter_than_the_formula_is_refused(name):
     if name in own.PAIRED:
         with pytest.raises(ValueError, match=f"at least {formula.width} steps"):
             formula.plan(Grid.from_sigma_bar(np.linspace(0.1, 1.0, formula.width)))
+    elif name in own.TWOFOLD:
+        with pytest.raises(ValueError, match=f"at least {formula.nodes} steps"):
+            formula.plan(Grid.from_sigma_bar(np.linspace(0.1, 1.0, formula.nodes)))
     elif name in own.COUPLED or formula.steps == 1:
         assert formula.plan(Grid.from_sigma_bar([0.1, 0.2])).rows >= 1
     else:

@@ -17,7 +17,7 @@ from vsvf.grid import Grid
 from vsvf.symbolic import symbols
 from vsvf.symbolic.symbols import code_name
 
-IN_Z = [name for name in formulas.METHODS if name.split("(")[0] in ("power_fitted_belm", "corrected")]
+IN_Z = [name for name in formulas.METHODS if name.split("(")[0] in ("power_fitted_belm", "corrected", "pec_belm")]
 ROWS = [name for name in formulas.METHODS if isinstance(formulas.by_name(name), LinearMultistep) and name not in IN_Z]
 PAIRED = [name for name in formulas.METHODS if name.startswith("unipc")]  # no window of nodes: rows change along the march
 COUPLED = [name for name in formulas.METHODS if isinstance(formulas.by_name(name), Coupled)]

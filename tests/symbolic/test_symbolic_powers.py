@@ -56,7 +56,28 @@ def test_the_corrector_row(p: sympy.Rational) -> None:
     assert found_c[2] == 0.0
 
 
-@pytest.mark.parametrize("name", ["power_fitted_belm(0.6, 5/6, 2.25, 0.85)", "corrected(stable_belm(3), 0.7, 4)"])
+@pytest.mark.parametrize(("k", "p"), [(2, sympy.Rational(1, 2)), (3, sympy.Rational(7, 10)), (3, sympy.Rational(1, 4))])
+def test_the_rows_of_a_predictor_corrector(k: int, p: sympy.Rational) -> None:
+    formula = formulas.pec_belm(float(p), 1 if k == 2 else 0.55, 0.4 if k == 2 else (0.4, 1), 1.2, 0.9)
+    nodes = np.array([0.03, 0.22, 0.33, 0.52])[: k + 1]
+    found_a, found_c = formula.rows(nodes, np.linspace(0.0, 1.0, k + 1))
+    ratio = (nodes[0] / nodes) ** float(p)
+    placed = found_a[1, 1::2] / ratio[1:]  # weights of the corrected states in z
+    derivation = symbolic.derive(patterns.pec_corrector(k, p))
+    a, c = derivation.formula(**{f"w{j}": float(placed[j - 1]) for j in range(2, k + 1)}).weights(nodes)
+    np.testing.assert_allclose(placed, a, rtol=1e-10)
+    np.testing.assert_allclose(found_c[1, 1::2], (ratio * c)[:-1], rtol=1e-10)
+    np.testing.assert_allclose(found_a[1, 0::2], (-float(p) * ratio * c / nodes)[:-1], rtol=1e-10)
+    if k > 2:
+        derivation = symbolic.derive(patterns.power_fitted(k, p))
+        a, c = derivation.formula(**{f"w{j}": 0.0 for j in range(2, k + 1)}).weights(nodes)
+        np.testing.assert_allclose(found_c[0, 2:-1:2], (ratio * c)[1:-1], rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["power_fitted_belm(0.6, 5/6, 2.25, 0.85)", "corrected(stable_belm(3), 0.7, 4)", "pec_belm(0.88, 0.56, (0.45, 1), 1.1, 1.07)"],
+)
 def test_they_are_not_derived_by_name(name: str) -> None:
     with pytest.raises(ValueError, match=r"derived in z = x_bar/sigma_bar\^p"):
         symbolic.known(name)

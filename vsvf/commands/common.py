@@ -29,8 +29,9 @@ formulas (quote the parentheses for the shell):
   stable_belm(k)                exactly invertible and zero-stable both ways, k = 2 … 6
   root_placed_belm((z,…),g)     the same with your own roots and exponent; …,r,q) modes and slopes in sigma_bar^(1/r), ^(1/q)
   coarse_belm                   the three-step member for coarse grids
-  power_fitted_belm(p,t,g,b)    the same for x_bar/sigma_bar^p, roots e^(+-i pi t): best on Karras and log-SNR nodes
+  power_fitted_belm(p,t,g,b)    the same for x_bar/sigma_bar^p, roots e^(+-i pi t)
   corrected(FORMULA,p,M)        a formula and one more row at the last node: halves the error of leading timesteps
+  pec_belm(p,f,(t,…),g,b)       predictor and corrector from one evaluation, exactly invertible: samples best (recommended)
   bdia(gamma) edict(p) mccallum_foster(coupling)        exactly invertible, order 1 or 2
 """
 

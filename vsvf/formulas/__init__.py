@@ -20,6 +20,7 @@ from vsvf.formulas.corrected import corrected
 from vsvf.formulas.coupled import edict, mccallum_foster
 from vsvf.formulas.dpm_solver import dpm_solver_pp
 from vsvf.formulas.power_fitted import power_fitted_belm
+from vsvf.formulas.predictor_corrector import pec_belm
 from vsvf.formulas.root_placed import coarse_belm, root_placed_belm, stable_belm
 from vsvf.formulas.unipc import unipc
 
@@ -40,6 +41,7 @@ CONSTRUCTORS: dict[str, Callable[..., Formula]] = {
     "coarse_belm": coarse_belm,
     "power_fitted_belm": power_fitted_belm,
     "corrected": corrected,
+    "pec_belm": pec_belm,
 }
 
 METHODS: tuple[str, ...] = (
@@ -67,6 +69,8 @@ METHODS: tuple[str, ...] = (
     "power_fitted_belm(0.7, (0.29, 0.86), 1.43, 1.06)",
     "corrected(stable_belm(3), 0.7, 4)",
     "corrected(power_fitted_belm(0.95, 0.877, 0.94, 0.52), 0.6, 2)",
+    "pec_belm(0.88, 0.56, (0.45, 1), 1.1, 1.07)",
+    "pec_belm(1, 1, 0.5, 1.5, 1)",
 )
 
 
@@ -119,6 +123,7 @@ __all__ = [
     "dpm_solver_pp",
     "edict",
     "mccallum_foster",
+    "pec_belm",
     "power_fitted_belm",
     "recommended",
     "root_placed_belm",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from vsvf.formula import Formula
 from vsvf.formulas.adams import ddim
 from vsvf.formulas.belm import belm
-from vsvf.formulas.corrected import corrected
 from vsvf.formulas.power_fitted import power_fitted_belm
+from vsvf.formulas.predictor_corrector import pec_belm
 from vsvf.formulas.root_placed import coarse_belm, stable_belm
 from vsvf.grid import Grid
 
@@ -22,11 +22,9 @@ def recommended(grid: Grid, kind: str = "epsilon", direction: str = "both") -> F
     - 2 steps: O-BELM; 1 step: DDIM, whose inverse is an equation.
     - Grids that end at sigma_bar = 0: stable_belm(3), which needs nothing of the last node.
     - Grids whose lowest step is long, s_1 / s_0 above 3, and more than twice as long in ln sigma_bar as the next, as leading
-      timesteps that end at the smallest sigma_bar: a corrector row behind a power-fitted formula for sampling, behind coarse_belm
-      for both, and coarse_belm alone where only an inversion is wanted, which the row does not help.
-    - Grids without such a step, as Karras's and log-SNR nodes: power-fitted formulas, of five steps for sampling, the nearer to
-      beta = 1 the more the inversion counts, and of three for an inversion alone or on 5 steps or fewer. With few steps those of
-      five want a starter="heun" or "rk4": DDIM's error over four log-SNR steps of ten is far above theirs.
+      timesteps that end at the smallest sigma_bar: a predictor-corrector formula, or coarse_belm where only an inversion is wanted.
+    - Grids without such a step, as Karras's and log-SNR nodes: another member of that family, or a power-fitted formula of three
+      steps for an inversion alone or on 5 steps or fewer.
 
     The kind of predictor decides nothing at present: on the networks measured, of both kinds, the same formulas were best.
 
@@ -46,11 +44,7 @@ def recommended(grid: Grid, kind: str = "epsilon", direction: str = "both") -> F
     if lowest[0] == 0.0:
         return stable_belm(3)
     if lowest[1] / lowest[0] > max(LONG_LAST_STEP, (lowest[2] / lowest[1]) ** LONGER):
-        if direction == "sampling":
-            return corrected(power_fitted_belm(0.95, 0.877, 0.94, 0.52), 0.6, 2.0)
-        return coarse_belm() if direction == "inversion" else corrected(coarse_belm(), 0.7, 4.0)
+        return coarse_belm() if direction == "inversion" else pec_belm(0.82, 0.56, (0.32, 1), 0.38, 0.87)
     if direction == "inversion" or grid.steps <= 5:
         return power_fitted_belm(0.7, 7 / 8, 2.0, 0.75)
-    if direction == "sampling":
-        return power_fitted_belm(0.9, (0.42, 0.79), 0.65, 1.09)
-    return power_fitted_belm(0.7, (0.29, 0.86), 1.43, 1.06)
+    return pec_belm(0.88, 0.56, (0.45, 1), 1.1, 1.07)

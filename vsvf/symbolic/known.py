@@ -28,9 +28,9 @@ def known(name: str) -> Derivation:
     family, text = names.split(name, formulas.CONSTRUCTORS)
     if family in ("edict", "mccallum_foster"):
         raise ValueError(f"{name} couples two states and is not one row of (12); see symbolic.coupled_error({family!r})")
-    if family in ("power_fitted_belm", "corrected"):
+    if family in ("power_fitted_belm", "corrected", "pec_belm"):
         raise ValueError(
-            f"{name} is derived in z = x_bar/sigma_bar^p: see symbolic.patterns.power_fitted and symbolic.patterns.corrector"
+            f"{name} is derived in z = x_bar/sigma_bar^p: see symbolic.patterns.power_fitted, corrector and pec_corrector"
         )
     if family not in ("dpm_solver_pp", "root_placed_belm", "bdia"):
         return derive(patterns.by_name(name))

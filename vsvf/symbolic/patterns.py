@@ -137,6 +137,19 @@ def corrector(k: int = 3, p: Any = "p") -> Pattern:
     return Pattern(k - 1, unknown, fixed, basis=_powers(k, p), name=f"corrector, {k} states, in z")
 
 
+def pec_corrector(k: int = 3, p: Any = "p") -> Pattern:
+    """The corrector's row of `vsvf.formulas.pec_belm` for z = x_bar / sigma_bar^p: k states, slopes at s_0 and at all of these but
+    the oldest, given a_2 … a_k (the parameters w2 … wk), exact on the k + 1 functions of `power_fitted` with a step more.
+
+    The slope at s_0 makes it look implicit; the march takes it at the predicted state. The predictor's row is `power_fitted` with
+    w2 = … = wk = 0 and the differences of predicted and corrected states added, which no solution has.
+    """
+    k = _steps(k, 2, "with one state there is nothing to place", largest=5)
+    fixed = {f"a{j}": f"w{j}" for j in range(2, k + 1)}
+    unknown = ("a1", *(f"b{j}" for j in range(k)))
+    return Pattern(k, unknown, fixed, basis=_powers(k + 1, p), name=f"corrector of every node, {k} states, in z")
+
+
 def _powers(k: int, p: Any) -> tuple[Expr, ...]:
     """1 and sigma_bar^{q-p} for the k - 1 exponents q = 0, 1, 3/2, …"""
     exponent = expression(p, {"p": Symbol("p", positive=True)}, "p")

@@ -47,7 +47,7 @@ METHODS = (
     "power_fitted_belm(0.7, (0.29, 0.86), 1.43, 1.06)",
     "power_fitted_belm(0.9, (0.42, 0.79), 0.65, 1.09)",
     "pec_belm(0.82, 0.56, (0.32, 1), 0.38, 0.87)",
-    "pec_belm(0.88, 0.56, (0.45, 1), 1.1, 1.07)",
+    "pec_belm",
 )
 COSTS = {"edict": 2, "mccallum_foster": 2, **RUNGE_KUTTA}  # evaluations of a step
 SPACINGS = ("leading", "log_snr", "karras")

@@ -25,15 +25,20 @@ def test_what_it_says():
     def name(spacing, final="smallest", **options):
         return recommended(Grid.from_schedule(Schedule.linear(), 50, spacing, final), **options).name
 
-    assert name("leading", direction="sampling") == name("leading") == "pec_belm(0.82,0.56,(0.32,1),0.38,0.87)"
+    row = formulas.power_fitted_belm(0.95, 0.877, 0.94, 0.52)
+    assert name("leading", direction="sampling") == formulas.corrected(row, 0.6, 2.0).name
+    assert name("leading") == "corrected(coarse_belm,0.7,4)"
     assert name("leading", direction="inversion") == "coarse_belm"
     assert name("leading", "zero") == "stable_belm(3)"
-    assert name("log_snr") == name("karras", kind="sample") == "pec_belm(0.88,0.56,(0.45,1),1.1,1.07)"
-    assert name("log_snr", direction="sampling") == name("log_snr")
+    assert name("log_snr") == name("karras", kind="sample") == formulas.power_fitted_belm(0.7, (0.29, 0.86), 1.43, 1.06).name
+    assert name("log_snr", direction="sampling") == formulas.power_fitted_belm(0.9, (0.42, 0.79), 0.65, 1.09).name
     assert name("log_snr", direction="inversion") == formulas.power_fitted_belm(0.7, 7 / 8, 2.0, 0.75).name
 
 
-@pytest.mark.parametrize(("option", "message"), [({"kind": "noise"}, "kind='noise'"), ({"direction": "up"}, "direction='up'")])
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [({"kind": "noise"}, "kind='noise'"), ({"direction": "up"}, "direction='up'"), ({"guidance": "high"}, "guidance must be")],
+)
 def test_unknown_wishes_are_refused(option, message):
     with pytest.raises(ValueError, match=message):
         recommended(Grid.from_sigma_bar(np.linspace(0.1, 1.0, 9)), **option)
@@ -52,10 +57,22 @@ def test_the_coarse_member_is_the_one_with_these_parameters():
 
 @pytest.mark.parametrize("schedule", [Schedule.linear(), Schedule.scaled_linear()])
 @pytest.mark.parametrize("steps", [5, 10, 20, 50, 100])
-def test_a_member_of_its_own_for_a_lowest_step_that_stands_out(schedule, steps):
-    names = {
-        spacing: recommended(Grid.from_schedule(schedule, steps, spacing, "smallest")).name
-        for spacing in ("leading", "trailing", "linspace", "karras", "log_snr")
-    }
-    stands_out = {spacing for spacing, name in names.items() if name == "pec_belm(0.82,0.56,(0.32,1),0.38,0.87)"}
-    assert stands_out == {"leading", "trailing", "linspace"}
+def test_a_corrector_row_is_for_a_lowest_step_that_stands_out(schedule, steps):
+    """On 5 or 10 Karras or log-SNR nodes all steps are long: there a corrector row samples up to five times worse."""
+    for spacing in ("leading", "trailing", "linspace", "karras", "log_snr"):
+        grid = Grid.from_schedule(schedule, steps, spacing, "smallest")
+        stands_out = spacing in ("leading", "trailing", "linspace")
+        assert recommended(grid).name.startswith("corrected") == stands_out
+        assert recommended(grid, direction="sampling").name.startswith("corrected") == stands_out
+
+
+@pytest.mark.parametrize("steps", [10, 20, 50])
+def test_strong_guidance_on_uneven_nodes_has_a_formula_of_its_own(steps):
+    for schedule in (Schedule.linear(), Schedule.scaled_linear()):
+        for spacing in ("leading", "trailing", "linspace", "karras", "log_snr"):
+            grid = Grid.from_schedule(schedule, steps, spacing, "smallest")
+            for direction in ("sampling", "inversion", "both"):
+                name = recommended(grid, direction=direction, guidance=7.5).name
+                assert (name == formulas.pec_belm().name) == (spacing != "log_snr")
+                assert recommended(grid, direction=direction, guidance=3.0).name == recommended(grid, direction=direction).name
+    assert recommended(Grid.from_schedule(Schedule.linear(), steps, "leading", "zero"), guidance=7.5).name == "stable_belm(3)"

@@ -31,7 +31,7 @@ formulas (quote the parentheses for the shell):
   coarse_belm                   the three-step member for coarse grids
   power_fitted_belm(p,t,g,b)    the same for x_bar/sigma_bar^p, roots e^(+-i pi t)
   corrected(FORMULA,p,M)        a formula and one more row at the last node: halves the error of leading timesteps
-  pec_belm(p,f,(t,…),g,b)       predictor and corrector from one evaluation, exactly invertible: samples best (recommended)
+  pec_belm pec_belm(p,f,t,g,b)  predictor and corrector from one evaluation, exactly invertible: for strong guidance
   bdia(gamma) edict(p) mccallum_foster(coupling)        exactly invertible, order 1 or 2
 """
 

@@ -69,8 +69,8 @@ METHODS: tuple[str, ...] = (
     "power_fitted_belm(0.7, (0.29, 0.86), 1.43, 1.06)",
     "corrected(stable_belm(3), 0.7, 4)",
     "corrected(power_fitted_belm(0.95, 0.877, 0.94, 0.52), 0.6, 2)",
-    "pec_belm(0.88, 0.56, (0.45, 1), 1.1, 1.07)",
-    "pec_belm(1, 1, 0.5, 1.5, 1)",
+    "pec_belm",
+    "pec_belm(0.82, 0.56, (0.32, 1), 0.38, 0.87)",
 )
 
 

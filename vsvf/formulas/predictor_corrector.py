@@ -95,7 +95,7 @@ class PredictorCorrector(Formula):
         return Plan(self.name, a.reshape(-1, 2 * k), c.reshape(-1, 2 * k + 1), places, places, index, first=1, last=2 * k - 1)
 
 
-def pec_belm(p: float, phi: Angles, theta: Angles, gamma: float, beta: float) -> PredictorCorrector:
+def pec_belm(p: float = 1.0, phi: Angles = 1.0, theta: Angles = 1 / 3, gamma: float = 0.5, beta: float = 1.0) -> PredictorCorrector:
     """The bidirectionally explicit predictor-corrector formula PEC(p, phi, theta, gamma, beta).
 
     Every node has a predicted state P and a corrected one C, and eps is asked at P alone: one evaluation to a node. With

@@ -133,7 +133,7 @@ def growth(out: Path, model: Model, cases: Sequence[Case], steps: int) -> None:
     rows = []
     scales = (GUIDANCE, edits.STRONG)
     ways = [("source, guidance 1", "source", 1.0)] + [(f"target, guidance {w:g}", "target", w) for w in scales]
-    jobs = [(nodes, name) for nodes in NODES for name in ("bdia(1)", "belm(2)", "stable_belm(3)")]
+    jobs = [(nodes, name) for nodes in NODES for name in ("bdia(1)", "belm(2)", "stable_belm(3)", "pec_belm")]
     for nodes, name in progress.steps(jobs, "growth"):
         grid, cells = grid_of(model, nodes, steps), []
         for _, which, w in ways:

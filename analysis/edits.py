@@ -29,9 +29,10 @@ from vsvf.apps.models import Model
 from vsvf.scenes.judge import Judge
 
 NODES = {name: guided_nodes[name] for name in ("leading", "log-SNR")}
-STEPS, GUIDANCE, STRONG = 50, 3.0, 5.0
+STEPS, GUIDANCE, STRONG, STRONGER = 50, 3.0, 5.0, 7.5
 SAMPLERS = ("ddim", "edict(0.93)", "bdia(1)", "belm(2)", "stable_belm(3)")
 MORE = ("mccallum_foster(0.999)", "ees25")
+STEADY = vsvf.formulas.pec_belm().name  # under strong guidance
 METHODS = ("resample", "p2p", "direct", "negative_prompt", "masactrl")
 PUBLISHED = ("p2p", "negative_prompt", "null_text")  # with DDIM on leading timesteps, as their papers have them
 LARGE = KINDS.index("several")
@@ -91,8 +92,8 @@ def label(one: Edit) -> str:
 
 def guided() -> list[Edit]:
     """Direct Inversion under stronger guidance."""
-    names = ("ddim", "belm(2)", "stable_belm(3)", "recommended")
-    return [by(nodes, "direct", name, w) for w in (GUIDANCE, STRONG, 7.5) for nodes in NODES for name in names]
+    names = ("ddim", "belm(2)", "stable_belm(3)", "recommended", STEADY)
+    return [by(nodes, "direct", name, w) for w in (GUIDANCE, STRONG, STRONGER) for nodes in NODES for name in names]
 
 
 def varied() -> list[Edit]:
@@ -114,12 +115,13 @@ def confirmed() -> list[Edit]:
     found += [by("log-SNR", "direct", name) for name in ("ddim", "belm(2)", "stable_belm(3)")]
     found += [by("log-SNR", "p2p", "stable_belm(3)", blend_words=("auto",))]
     found += [by("leading", "p2p", "ddim", cross_until=0.6, blend_words=("auto",))]
-    return found + [by(nodes, "direct", name, STRONG) for nodes in NODES for name in ("ddim", "belm(2)", "stable_belm(3)")]
+    found += [by(nodes, "direct", name, STRONG) for nodes in NODES for name in ("ddim", "belm(2)", "stable_belm(3)")]
+    return found + [by("leading", "direct", name, w) for w, name in ((STRONG, STEADY), (STRONGER, "ddim"), (STRONGER, STEADY))]
 
 
 def large() -> list[Edit]:
     """Direct Inversion for edits that change several things at once, under strong guidance."""
-    return [by(nodes, "direct", name, STRONG) for nodes in NODES for name in (*SAMPLERS, *MORE, "recommended")]
+    return [by(nodes, "direct", name, STRONG) for nodes in NODES for name in (*SAMPLERS, *MORE, "recommended", STEADY)]
 
 
 def remedies() -> list[tuple[str, Edit]]:
@@ -137,6 +139,7 @@ def remedies() -> list[tuple[str, Edit]]:
         ("stable_belm(2), Direct Inversion", by("leading", "direct", "stable_belm(2)", STRONG)),
         ("stable_belm(3), Direct Inversion", by("leading", "direct", "stable_belm(3)", STRONG)),
         ("recommended there, Direct Inversion", by("leading", "direct", "recommended", STRONG)),
+        ("pec_belm, Direct Inversion", by("leading", "direct", STEADY, STRONG)),
         ("EES(2,5), Direct Inversion, pinned", by("leading", "direct", "ees25", STRONG)),
         ("DDIM, Direct Inversion, pinned", by("leading", "direct", "ddim", STRONG)),
         ("log-SNR nodes: O-BELM alone", by("log-SNR", "resample", "belm(2)", STRONG)),
@@ -281,8 +284,8 @@ def front(out: Path, scored: Scored, cases: Sequence[Case]) -> None:
 
 OVERVIEW = (
     "picture", "O-BELM alone, Heun starter", "O-BELM, Direct Inversion", "stable_belm(3), Direct Inversion",
-    "DDIM, Direct Inversion, pinned", "log-SNR nodes: O-BELM, Direct Inversion", "log-SNR nodes: stable_belm(3), Direct Inversion",
-    "what was asked for",
+    "pec_belm, Direct Inversion", "DDIM, Direct Inversion, pinned", "log-SNR nodes: O-BELM, Direct Inversion",
+    "log-SNR nodes: stable_belm(3), Direct Inversion", "what was asked for",
 )  # fmt: skip
 
 

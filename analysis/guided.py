@@ -1,6 +1,6 @@
 """Strong guidance: which samplers still draw what the prompt says, on which nodes, and whether a march says that it does not.
 
-    python -m analysis.guided --out OUT --count 24 --guidance 3 5
+    python -m analysis.guided --out OUT --count 24 --guidance 3 5 7.5
 
 The embedded text-to-image model, prompts with one digit, 50 steps, the same noise for all (DDIM starter, float32): pictures in
 which the judge reads every attribute as asked, the largest latent (pictures encode to 8 at most), and whether the march warned of
@@ -25,6 +25,7 @@ from vsvf.scenes import Scene, caption, load_glyphs, random_scene
 from vsvf.scenes.judge import agreement, load_judge
 
 METHODS = ("ddim", "dpm_solver_pp(2)", "edict(0.93)", "bdia(1)", "belm(2)", "stable_belm(2)", "stable_belm(3)")
+ABOVE_ZERO = "pec_belm"  # on nodes that end above sigma_bar = 0
 NODES: dict[str, dict[str, Any]] = {
     "trailing, to 0": {"spacing": "trailing", "final": "zero"},
     "leading": {"spacing": "leading", "final": "smallest", "steps_offset": 1},
@@ -34,8 +35,9 @@ HEADER = ["guidance", "nodes", "formula", "as asked", "pictures", "largest laten
 
 
 def names(grid: vsvf.Grid) -> list[str]:
-    """The formulas compared, and what is recommended on these nodes for both ways."""
-    return list(dict.fromkeys((*METHODS, formulas.recommended(grid).name)))
+    """The formulas compared, and what is recommended on these nodes for both ways without guidance."""
+    more = (ABOVE_ZERO,) if grid.sigma_bar[0] > 0.0 else ()
+    return list(dict.fromkeys((*METHODS, *more, formulas.recommended(grid).name)))
 
 
 def measure(scenes: Sequence[Scene], prompts: Sequence[str], guidance: float, grid: vsvf.Grid, name: str) -> list[Any]:
@@ -51,7 +53,7 @@ def measure(scenes: Sequence[Scene], prompts: Sequence[str], guidance: float, gr
     return [right, len(scenes), float(latents.abs().max()), "yes" if warned else ""]
 
 
-def main(out: Path, count: int = 24, scales: Sequence[float] = (3.0, 5.0), steps: int = 50) -> list[list[Any]]:
+def main(out: Path, count: int = 24, scales: Sequence[float] = (3.0, 5.0, 7.5), steps: int = 50) -> list[list[Any]]:
     """Write guided.csv into `out`."""
     draw, glyphs = generator(77), load_glyphs()
     scenes = [random_scene(glyphs, draw, count=1) for _ in range(count)]
@@ -67,7 +69,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Samplers under strong guidance.")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=24)
-    parser.add_argument("--guidance", nargs="+", type=float, default=[3.0, 5.0])
+    parser.add_argument("--guidance", nargs="+", type=float, default=[3.0, 5.0, 7.5])
     parser.add_argument("--steps", type=int, default=50)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

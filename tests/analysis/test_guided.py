@@ -17,8 +17,10 @@ def test_a_table_with_a_line_for_each_formula_and_grid(tmp_path, monkeypatch):
     monkeypatch.setattr(guided, "NODES", {"leading": guided.NODES["leading"]})
     rows = guided.main(tmp_path, count=1, scales=(2.0,), steps=4)
     grid = vsvf.Grid.from_schedule(vsvf.Schedule.scaled_linear(), 4, "leading", "smallest", steps_offset=1)
-    assert [row[2] for row in rows] == ["ddim", vsvf.formulas.recommended(grid).name]
-    assert len((tmp_path / "guided.csv").read_text().splitlines()) == 3
+    assert [row[2] for row in rows] == ["ddim", "pec_belm", vsvf.formulas.recommended(grid).name]
+    assert len((tmp_path / "guided.csv").read_text().splitlines()) == 4
+    zero = vsvf.Grid.from_schedule(vsvf.Schedule.scaled_linear(), 4, "trailing", "zero")
+    assert "pec_belm" not in guided.names(zero)
 
 
 def test_a_broken_march_is_seen_in_all_three_numbers():
@@ -33,3 +35,18 @@ def test_a_broken_march_is_seen_in_all_three_numbers():
     eps = predictors.scenes(prompts, 5.0)
     noise = predictors.noise((2, *LATENTS), eps, grid, generator=torch.Generator().manual_seed(5))
     assert fine[2] == float(vsvf.sample(eps, noise, grid, "ddim").x.abs().max())
+
+
+def test_what_is_recommended_under_strong_guidance_holds_where_the_others_break():
+    """Stable Diffusion's usual guidance on 20 of its timesteps."""
+    draw, glyphs = torch.Generator().manual_seed(78), guided.load_glyphs()
+    scenes = [guided.random_scene(glyphs, draw, count=1) for _ in range(3)]
+    prompts = [guided.caption(scene, draw) for scene in scenes]
+    grid = vsvf.Grid.from_schedule(vsvf.Schedule.scaled_linear(), 20, "leading", "smallest", steps_offset=1)
+    name = vsvf.formulas.recommended(grid, guidance=7.5).name
+    assert name == vsvf.formulas.pec_belm().name
+    found, ddim = (guided.measure(scenes, prompts, 7.5, grid, which) for which in (name, "ddim"))
+    assert found[0] == ddim[0] == 3 and found[2] < 1.2 * ddim[2] and found[3] == ""
+    for other in ("belm(2)", "stable_belm(3)"):
+        broken = guided.measure(scenes, prompts, 7.5, grid, other)
+        assert broken[0] == 0 and broken[3] == "yes"

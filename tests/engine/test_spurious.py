@@ -99,6 +99,17 @@ def test_a_move_without_a_slope_is_measured():
             assert found.limit == pytest.approx(0.01)
 
 
+def test_of_a_predictor_corrector_the_predicted_states_are_looked_at():
+    """Every second state has a slope; a zigzag of these by as much as the state itself is told, half as much is not."""
+    rows = formulas.pec_belm().plan(Grid.from_sigma_bar(np.geomspace(0.1, 0.1 * 1.1**9, 10)))
+    for height, told_of in ((0.2, False), (0.5, True)):
+        movement = Movement(rows, np.ones(20))
+        assert movement.apart == 2 and all(s % 2 == 0 for s in movement.wanted)
+        for s in sorted(movement.wanted):
+            movement.see(s, holding(torch.tensor([[1.0 + height * (-1) ** (s // 2)]])), torch.zeros(1, 1))
+        assert (movement.first() is not None) == told_of
+
+
 @pytest.mark.parametrize("count", [10, 20])
 @pytest.mark.parametrize("name", ["stable_belm(4)", "stable_belm(5)"])
 def test_marches_that_fail_say_so_with_the_step(digits, noise, count, name):

@@ -17,6 +17,7 @@ Array = np.ndarray
 INTERVALS = 12  # about as many are looked at, and all of a short march's: a mode that harms a march stays for many steps
 ENTRIES = 512  # of every state that is looked at
 LIMIT, SMALLEST = 0.32, 0.01  # of r / (lambda^2 |x_bar|) and of r / |x_bar|; docs/choosing.md has what they tell apart
+PREDICTED = 0.6  # in the place of SMALLEST for predicted states, whose modes reach the image through their slopes alone
 
 
 class Unexplained(NamedTuple):
@@ -42,7 +43,8 @@ class Movement:
 
     is of the order lambda^3 |x_bar| for solutions that are smooth in ln sigma_bar, and for the truncation errors of rows, with
     lambda = |ln(sigma_bar_s / sigma_bar_{s-1})|. A spurious mode, whose increments alternate or turn from state to state without
-    any slope, stays in it whole. So r_s should be below LIMIT lambda^2 |x_bar_s|, or else below SMALLEST |x_bar_s|.
+    any slope, stays in it whole. So r_s should be below LIMIT lambda^2 |x_bar_s|, or else below SMALLEST |x_bar_s|. Where slopes
+    are taken at predicted states, these are looked at, with PREDICTED for SMALLEST.
 
     Args:
         rows: the march's rows, as its questions name them. alpha: (M+K,) of their states, x = alpha x_bar.
@@ -50,9 +52,11 @@ class Movement:
 
     def __init__(self, rows: Plan, alpha: Array) -> None:
         self.rows, self.alpha = rows, alpha
-        stride = max(1, (rows.rows + rows.steps) // INTERVALS)
+        asked = asked_states(rows)
+        self.apart = int(asked[1] - asked[0])  # 2 where predicted states alone have slopes
+        stride = max(1, (rows.rows + rows.steps) // self.apart // INTERVALS)
         self.wanted = frozenset(
-            s for s in range(rows.rows + rows.steps) if s % stride <= 1
+            s for s in asked.tolist() if s // self.apart % stride <= 1
         )  # two neighbours in every `stride` states
         self._seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
@@ -64,7 +68,7 @@ class Movement:
         """Where the limit was exceeded first, if it was; waits for the device."""
         numbers = np.array(sorted(self._seen), dtype=np.int64)
         at = self.rows.position[numbers]
-        end = np.flatnonzero((np.diff(numbers) == 1) & (np.diff(at) != 0.0)) + 1
+        end = np.flatnonzero((np.diff(numbers) == self.apart) & (np.diff(at) != 0.0)) + 1
         if not len(end):
             return None
         kept = [self._seen[s][part] for part in (0, 1) for s in numbers.tolist()]
@@ -75,7 +79,8 @@ class Movement:
             new = x[end]
             rest = new - x[before] - (0.5 * (at[end] - at[before]))[:, None] * (slopes[end] + slopes[before])
             size = np.sqrt(_squares(rest) / np.maximum(_squares(new), 1e-300))
-            limit = np.maximum(LIMIT * np.log(at[end] / at[before]) ** 2, SMALLEST)
+            least = SMALLEST if self.apart == 1 else PREDICTED
+            limit = np.maximum(LIMIT * np.log(at[end] / at[before]) ** 2, least)
         over = np.flatnonzero(~(size <= limit))
         if not len(over):
             return None
@@ -94,9 +99,20 @@ def some_entries(x: torch.Tensor) -> torch.Tensor:
     return flat.as_strided((-(-x.numel() // step),), (step,)).clone()
 
 
+def asked_states(rows: Plan) -> Array:
+    """The states whose slopes the rows read, in order."""
+    row, column = np.nonzero(rows.c)
+    return np.unique(row + rows.steps - column)
+
+
 def has_spurious_modes(rows: Plan) -> bool:
-    """Whether some row sums several states, each an image of the solution at its own node (not a coupled method's halves)."""
-    return bool(np.all(rows.index >= 0) and np.any(np.count_nonzero(rows.a, axis=1) > 1))
+    """Whether some row sums several states, and the slopes are taken at one approximation of the solution after another, each at
+    its own node (not at a coupled method's halves)."""
+    asked = asked_states(rows)
+    at = rows.position[asked]
+    one_by_one = np.array_equal(at, rows.node[asked]) and bool(np.all(np.diff(at) < 0.0))
+    several = bool(np.any(np.count_nonzero(rows.a, axis=1) > 1))
+    return len(asked) > 1 and one_by_one and several and rows.backward_solvable
 
 
 def unexplained_share(positions: Sequence[float], states: Sequence[torch.Tensor], slopes: Sequence[torch.Tensor]) -> torch.Tensor:

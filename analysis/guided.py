@@ -15,9 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
+import torch
+
 import vsvf
 from analysis import progress
-from analysis.common import generator, save_table
+from analysis.common import generator, save_figure, save_table
 from vsvf import formulas, predictors
 from vsvf.apps.scenes import scenes_codec
 from vsvf.predictors.scenes import LATENTS
@@ -26,6 +29,7 @@ from vsvf.scenes.judge import agreement, load_judge
 
 METHODS = ("ddim", "dpm_solver_pp(2)", "edict(0.93)", "bdia(1)", "belm(2)", "stable_belm(2)", "stable_belm(3)")
 ABOVE_ZERO = "pec_belm"  # on nodes that end above sigma_bar = 0
+SHOWN, PROMPTS = ("ddim", "edict(0.93)", "belm(2)", "stable_belm(3)", "pec_belm"), 6
 NODES: dict[str, dict[str, Any]] = {
     "trailing, to 0": {"spacing": "trailing", "final": "zero"},
     "leading": {"spacing": "leading", "final": "smallest", "steps_offset": 1},
@@ -40,17 +44,42 @@ def names(grid: vsvf.Grid) -> list[str]:
     return list(dict.fromkeys((*METHODS, *more, formulas.recommended(grid).name)))
 
 
-def measure(scenes: Sequence[Scene], prompts: Sequence[str], guidance: float, grid: vsvf.Grid, name: str) -> list[Any]:
-    """Pictures as asked, of how many, the largest latent, "yes" or "" for a warning."""
+def drawn(prompts: Sequence[str], guidance: float, grid: vsvf.Grid, name: str) -> torch.Tensor:
+    """Latents that a formula draws for the prompts, the same noise for all formulas."""
     eps = predictors.scenes(list(prompts), guidance)
     noise = predictors.noise((len(prompts), *LATENTS), eps, grid, generator=generator(5))
+    return vsvf.sample(eps, noise, grid, name).x
+
+
+def measure(scenes: Sequence[Scene], prompts: Sequence[str], guidance: float, grid: vsvf.Grid, name: str) -> list[Any]:
+    """Pictures as asked, of how many, the largest latent, "yes" or "" for a warning."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        latents = vsvf.sample(eps, noise, grid, name).x
+        latents = drawn(prompts, guidance, grid, name)
     read = load_judge().read(scenes_codec().decode(latents))
     right = sum(all(agreement(found, scene.attributes).values()) for found, scene in zip(read, scenes, strict=True))
     warned = any(issubclass(warning.category, vsvf.SpuriousModeWarning) for warning in said)
     return [right, len(scenes), float(latents.abs().max()), "yes" if warned else ""]
+
+
+def pictures(out: Path, prompts: Sequence[str], guidance: float, grid: vsvf.Grid) -> None:
+    """guided_pictures.png: what some formulas draw for the first prompts on leading timesteps."""
+    prompts = prompts[:PROMPTS]
+    figure, axes = plt.subplots(len(SHOWN), len(prompts), figsize=(1.2 * len(prompts) + 1.4, 1.2 * len(SHOWN)), squeeze=False)
+    figure.subplots_adjust(hspace=0.05, wspace=0.05)
+    for line, name in zip(axes, SHOWN):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", vsvf.SpuriousModeWarning)
+            images = scenes_codec().decode(drawn(prompts, guidance, grid, name))
+        for axis, image in zip(line, images):
+            axis.imshow(((image.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).numpy())
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+    save_figure(
+        out, "guided_pictures", f"The same prompts and noise under guidance {guidance:g}, {grid.steps} leading timesteps: only the "
+        "first row, DDIM, has no exact inverse.", figure,
+    )  # fmt: skip
 
 
 def main(out: Path, count: int = 24, scales: Sequence[float] = (3.0, 5.0, 7.5), steps: int = 50) -> list[list[Any]]:
@@ -62,6 +91,8 @@ def main(out: Path, count: int = 24, scales: Sequence[float] = (3.0, 5.0, 7.5), 
     jobs = [(w, nodes, name) for w in scales for nodes, grid in grids.items() for name in names(grid)]
     rows = [[w, nodes, name, *measure(scenes, prompts, w, grids[nodes], name)] for w, nodes, name in progress.steps(jobs, "guided")]
     save_table(out, "guided", f"{count} prompts, {steps} steps, DDIM starter.", HEADER, rows)
+    if "leading" in grids:
+        pictures(out, prompts, max(scales), grids["leading"])
     return rows
 
 

@@ -14,11 +14,12 @@ from vsvf.predictors.scenes import LATENTS  # noqa: E402
 
 def test_a_table_with_a_line_for_each_formula_and_grid(tmp_path, monkeypatch):
     monkeypatch.setattr(guided, "METHODS", ("ddim",))
+    monkeypatch.setattr(guided, "SHOWN", ("ddim", "pec_belm"))
     monkeypatch.setattr(guided, "NODES", {"leading": guided.NODES["leading"]})
     rows = guided.main(tmp_path, count=1, scales=(2.0,), steps=4)
     grid = vsvf.Grid.from_schedule(vsvf.Schedule.scaled_linear(), 4, "leading", "smallest", steps_offset=1)
     assert [row[2] for row in rows] == ["ddim", "pec_belm", vsvf.formulas.recommended(grid).name]
-    assert len((tmp_path / "guided.csv").read_text().splitlines()) == 4
+    assert len((tmp_path / "guided.csv").read_text().splitlines()) == 4 and (tmp_path / "guided_pictures.png").exists()
     zero = vsvf.Grid.from_schedule(vsvf.Schedule.scaled_linear(), 4, "trailing", "zero")
     assert "pec_belm" not in guided.names(zero)
 

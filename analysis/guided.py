@@ -82,9 +82,9 @@ def pictures(out: Path, prompts: Sequence[str], guidance: float, grid: vsvf.Grid
     )  # fmt: skip
 
 
-def main(out: Path, count: int = 24, scales: Sequence[float] = (3.0, 5.0, 7.5), steps: int = 50) -> list[list[Any]]:
+def main(out: Path, count: int = 24, scales: Sequence[float] = (3.0, 5.0, 7.5), steps: int = 50, seed: int = 77) -> list[list[Any]]:
     """Write guided.csv into `out`."""
-    draw, glyphs = generator(77), load_glyphs()
+    draw, glyphs = generator(seed), load_glyphs()
     scenes = [random_scene(glyphs, draw, count=1) for _ in range(count)]
     prompts = [caption(scene, draw) for scene in scenes]
     grids = {nodes: vsvf.Grid.from_schedule(vsvf.Schedule.scaled_linear(), steps, **options) for nodes, options in NODES.items()}
@@ -102,6 +102,7 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--guidance", nargs="+", type=float, default=[3.0, 5.0, 7.5])
     parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=77, help="of the scenes that the prompts describe")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    main(args.out, args.count, args.guidance, args.steps)
+    main(args.out, args.count, args.guidance, args.steps, args.seed)

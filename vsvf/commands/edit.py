@@ -32,7 +32,8 @@ source, which retraces its way. Attention layers, a mask or both say what may ch
 EXAMPLES = f"""\
 examples:
   vsvf edit own:3 --target 'a blue six on green dots'                       a picture of the model's own, its caption as source
-  vsvf edit photo.png --source 'a cat on a sofa' --target 'a dog on a sofa' --model my-stable-diffusion --guidance 7.5
+  vsvf edit photo.png --source 'a cat on a sofa' --target 'a dog on a sofa' --model my-stable-diffusion \\
+            --guidance 7.5 --spacing leading --formula pec_belm      strong guidance on timesteps
   vsvf edit own:3 --target '…' --blend auto --maps                              only where the changed words look
   vsvf edit own:30 --target 8 --model digits --method resample                  class to class
 

@@ -63,7 +63,7 @@ class Case:
 
 def draw_formula(rng: np.random.Generator) -> vsvf.Formula:
     """A published formula, or one with drawn parameters; mostly such as invert exactly."""
-    kind = rng.integers(6)
+    kind = rng.integers(7)
     if kind == 0:
         return formulas.by_name(str(rng.choice(formulas.METHODS)))
     if kind == 1:
@@ -77,6 +77,10 @@ def draw_formula(rng: np.random.Generator) -> vsvf.Formula:
         pair = [complex(np.cos(angle), np.sin(angle)), complex(np.cos(angle), -np.sin(angle))]
         roots = [[-1.0], pair, [-1.0, *pair]][rng.integers(3)]
         return formulas.root_placed_belm(roots, float(rng.choice([0.0, 0.5, 1.0, 2.0])))
+    if kind == 5:
+        first, second = np.sort(rng.uniform(0.05, 0.95, 2))
+        angles: tuple[Any, Any] = [(1.0, first), (second, (first, 1.0)), ((first, 1.0), (0.5 * first, second))][rng.integers(3)]
+        return formulas.pec_belm(float(rng.choice([1.0, rng.uniform(0.0, 1.0)])), *angles, *rng.uniform(0.0, 2.0, 2))
     return formulas.by_name(str(rng.choice(["belm(2)", "stable_belm(2)", "stable_belm(3)", "stable_belm(4)", "stable_belm(5)"])))
 
 

@@ -297,7 +297,8 @@ class VSVFScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if start > 0:  # in the middle, as in image-to-image: the rest of the grid alone
             done, nodes, alpha = start // self.order, grid.sigma_bar, grid.alpha
             part = slice(done, None) if self.config["inverse"] else slice(0, grid.steps + 1 - done)
-            if len(nodes[part]) > self.formula.steps:
+            window = np.unique(self.formula.plan(grid).position[: self.formula.steps])
+            if len(nodes[part]) > len(window):
                 grid = Grid(nodes[part], alpha[part], None, f"part of {self.grid.name}")
             if self._given is not None or self._itinerary(self._request(grid, None)).all != self._levels.all[start:]:
                 raise ValueError(f"the march cannot begin at entry {start} of timesteps: choose the start of a step")

@@ -428,6 +428,23 @@ def test_starting_in_the_middle_as_image_to_image_does(network: Any, formula: st
     assert torch.equal(y, expected.x)
 
 
+@pytest.mark.parametrize("done", [4, 7])
+def test_two_states_to_a_node_begin_with_as_few_nodes_as_they_need(network: Any, done: int) -> None:
+    """After 7 of 10 steps 4 nodes are left, on the first 2 of which the window of 4 states stands."""
+    scheduler, x = make("pec_belm", set_alpha_to_one=False), noise(1, 3, 8, 8)
+    scheduler.set_timesteps(10)
+    timesteps = scheduler.timesteps[done:]
+    scheduler.set_begin_index(done)
+    y = scheduler.add_noise(x, noise(1, 3, 8, 8, seed=1), timesteps[:1])
+    left = 11 - done
+    grid = vsvf.Grid(scheduler.grid.sigma_bar[:left], scheduler.grid.alpha[:left])
+    expected = vsvf.sample(unet(network, scheduler), y, grid, "pec_belm")
+    with torch.no_grad():
+        for t in timesteps:
+            y = scheduler.step(network(y, t).sample, t, y).prev_sample
+    assert torch.equal(y, expected.x) and len(timesteps) == expected.nfe == left
+
+
 def test_within_a_step_there_is_no_beginning_and_no_state(network: Any) -> None:
     scheduler, x = make("edict(0.93)"), noise(1, 3, 8, 8)
     scheduler.set_timesteps(5)

@@ -101,8 +101,11 @@ def some_entries(x: torch.Tensor) -> torch.Tensor:
 
 def asked_states(rows: Plan) -> Array:
     """The states whose slopes the rows read, in order."""
-    row, column = np.nonzero(rows.c)
-    return np.unique(row + rows.steps - column)
+    count, read = rows.rows, rows.c != 0.0
+    asked = np.zeros(count + rows.steps, dtype=bool)
+    for j in range(rows.steps + 1):
+        asked[rows.steps - j : rows.steps - j + count] |= read[:, j]
+    return np.flatnonzero(asked)
 
 
 def has_spurious_modes(rows: Plan) -> bool:
